@@ -1,0 +1,123 @@
+"""What passes between the engine's apply step and a target: which rows to find, what to write, what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from engine.faults import Fault
+from engine.ledger import LedgerEntry
+from engine.plan import Action, EntityPlan, Lookup, Text
+from engine.tables import Column
+
+INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds; LOOK_UP: find its identity when its turn comes, then decide
+CREATED, UPDATED, UNCHANGED, DELETED, SKIPPED, REFUSED = "c", "u", "=", "d", "s", "!"  # kinds of Outcomes.kinds
+
+
+class Found(NamedTuple):
+    """What a look-up found: by row of its keys the result's columns as text, and the rows for which there were several."""
+
+    rows: dict[int, tuple[str | bytes | None, ...]]
+    ambiguous: set[int]
+
+
+@dataclass(slots=True)
+class Written:
+    """One column to be written. `values` has one entry an op; None is null."""
+
+    column: Column
+    values: Text
+    empties: frozenset[int] = frozenset()  # ops whose cell was empty, for which the two rules below count instead of the value
+    on_insert: Literal["null", "default"] = "null"
+    on_update: Literal["null", "keep", "default"] = "null"
+    is_masked: bool = False
+    is_key: bool = False  # part of the identity and equal by its text: a row that was found holds this very value already
+
+
+@dataclass(slots=True)
+class Late:
+    """A look-up into the very table that is written, so that it must be made when each op's turn comes."""
+
+    lookup: Lookup
+    keys: list[Text]  # one column a part, one entry an op; a row with a None is not looked up: its columns stay null
+    written: tuple[int, ...]  # the numbers, in Ops.written, of the columns that get its results
+    empties: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Ops:
+    """What is to be done to one table, in file order. Every sequence has one entry an op."""
+
+    entity: EntityPlan
+    action: Action
+    kinds: list[str]
+    keys: list[Text]  # the identity's key, one column a part; [] where the entity has none
+    found: list[tuple[str | bytes | None, ...] | None]  # the locator of the row to update or delete
+    written: list[Written]
+    late: list[Late] = field(default_factory=list)
+    is_strict: bool = False  # take them one by one: an op may depend on what an earlier one did
+    waits_for_commit: bool = False  # deferred constraints are left to the end (AllOrNone); else they count for each record
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What came of each op: its kind, the row's id for the receipt, and the faults of those that were refused or skipped."""
+
+    kinds: list[str]
+    ids: Sequence[str]
+    faults: dict[int, list[Fault]] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """One connection to the target, as the engine uses it. Errors not about the data are raised as errors.TargetUnavailable."""
+
+    def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
+        """Begin a transaction and check the fence (LeaseLost). With strict constraints deferrable ones are checked at once."""
+
+    def add_ledger(self, entry: LedgerEntry) -> None:
+        """Write a chunk's ledger row, in the transaction of its rows."""
+
+    def settle(self) -> Fault | None:
+        """Try every constraint that waits for the commit; say which one fails."""
+
+    def commit(self) -> None:
+        """Commit; on return the rows and the ledger row are durable."""
+
+    def rollback(self) -> None:
+        """Undo the transaction."""
+
+    def find(self, lookup: Lookup, keys: list[Text]) -> Found:
+        """Find the rows that the keys name, as the target compares them. No key entry is None."""
+
+    def same(self, lookup: Lookup, keys: list[Text]) -> list[int]:
+        """Return for each key row the number of the first row that has an equal key, as the target compares them."""
+
+    def nearest(self, lookup: Lookup, value: str) -> str | None:
+        """Return the existing key most like this one (single-part look-ups only), for the message of a missing reference."""
+
+    def write(self, ops: Ops) -> Outcomes:
+        """Carry out the ops with the result that they would have had one by one, in order."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def decide(action: Action, is_found: bool) -> str | None:
+    """Return the kind of op for a record whose identity was looked up; None where the action forbids it.
+
+    >>> decide(Action.MERGE, True), decide(Action.INSERT, True), decide(Action.DELETE, True)
+    ('U', None, 'D')
+    """
+    match action:
+        case Action.INSERT:
+            return None if is_found else INSERT
+        case Action.MERGE:
+            return UPDATE if is_found else INSERT
+        case Action.UPDATE:
+            return UPDATE if is_found else None
+        case Action.DELETE:
+            return DELETE if is_found else None

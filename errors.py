@@ -1,0 +1,85 @@
+"""Errors that cross our packages: what a caller did wrong (Refusal) and what went wrong here (the rest).
+
+What is wrong with a *record* is no exception but a fault: see engine/faults.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a request or a control file, with where it stands and what would have been right."""
+
+    message: str
+    path: str = ""  # a field's name, or a path in a control file such as `entities[0].mappings[2].converter.type`
+    line: int | None = None  # 1-based physical line of the control file
+    allowed: tuple[str, ...] = ()  # the names or values that would have been accepted
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        path = f"{self.path}: " if self.path else ""
+        allowed = f" (allowed: {', '.join(self.allowed)})" if self.allowed else ""
+        return f"{where}{path}{self.message}{allowed}"
+
+
+class LadingError(Exception):
+    """The root of every exception that Lading raises itself."""
+
+
+@dataclass(eq=False)
+class Refusal(LadingError):
+    """A request that cannot be carried out as it stands; `status` is the HTTP status, `code` a stable word."""
+
+    status: int
+    code: str
+    detail: str
+    problems: Sequence[Problem] = ()
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "\n".join([self.detail, *map(str, self.problems)])
+
+
+class ControlFileInvalid(LadingError):
+    """A control file has faults; `problems` holds all of them, in the order of their lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda p: p.line or 0)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class SettingInvalid(LadingError):
+    """A setting is missing or bad; the message names the variable, the value and what is allowed."""
+
+
+class SpoolFull(LadingError):
+    """The spool's disk has no room for what was being stored; nothing of it was kept."""
+
+
+class DigestMismatch(LadingError):
+    """Bytes do not have the digest that was said of them; nothing was stored, or what is stored was altered."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        self.expected, self.actual = expected, actual
+        super().__init__(f"expected the SHA-256 digest {expected}, but the bytes have {actual}")
+
+
+class DigestUnknown(LadingError):
+    """The spool holds nothing under this digest."""
+
+
+class TooLarge(LadingError):
+    """More bytes than a limit allows; `limit` is in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"larger than the limit of {limit} bytes")
+
+
+class LeaseLost(LadingError):
+    """Another worker has taken this run over (the fence in its head is no longer ours); stop, and write nothing more."""
+
+
+class TargetUnavailable(LadingError):
+    """The target failed in a way that is not about the data (gone, full, deadlocked); the attempt ends and is tried again."""
