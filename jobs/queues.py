@@ -1,0 +1,139 @@
+"""The queue and its messages, which are hints: `there is work`, and nothing else.
+
+A message holds a batch id, as JSON. Losing one costs time (the sweep sends another), a doubled or forged one costs a look at the catalog:
+what is to be done stands there alone.
+"""
+
+import logging
+from collections.abc import Collection
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from rq import Queue
+from rq.exceptions import DeserializationError, NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+BATCHES = "batches"  # the one queue; every worker serves it
+RUN_BATCH = "jobs.run_batch.run"  # the one function that a message may name
+ANSWER_SECONDS = 0.8  # a Redis that says nothing for so long is taken to be dead
+NO_LIMIT_SECONDS = -1  # a batch may run for hours: the lease ends it, never RQ's time-out
+FAILED_SECONDS = 3600  # how long RQ remembers a message that failed
+
+log = logging.getLogger(__name__)
+
+
+def connect(redis_url: str, answer_seconds: float = ANSWER_SECONDS) -> Redis:
+    """Return a client of this Redis; nothing is sent yet, so this never fails because Redis is down.
+
+    With the usual `answer_seconds` a dead Redis makes a call raise within two seconds: one try again at once (for a connection that the server closed while it was idle),
+    and no back-off. `rediss://` trusts self-signed certificates, as Heroku's are, unless the URL itself says `ssl_cert_reqs`.
+    """
+    tls: dict[str, object] = {}
+    if redis_url.startswith("rediss://") and "ssl_cert_reqs=" not in redis_url:
+        tls = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
+    return Redis.from_url(
+        redis_url,
+        socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=answer_seconds,
+        retry=Retry(NoBackoff(), 1),
+        **tls,
+    )
+
+
+def queue(redis: Redis) -> Queue:
+    """Return RQ's queue of batches."""
+    return Queue(BATCHES, connection=redis, serializer=JSONSerializer)
+
+
+def enqueue(redis: Redis, batch_id: int) -> bool:
+    """Send the hint that this batch waits; False where Redis cannot be reached, so that only the sweep will start it.
+
+    The message's id is the batch's: sending it again makes no second message, as RQ drops ids whose message is done.
+    """
+    try:
+        _send(redis, [batch_id])
+    except (RedisError, OSError) as error:
+        log.warning("batch %d: no hint sent, the sweep will start it: %s", batch_id, error)
+        return False
+    return True
+
+
+def enqueue_lost(redis: Redis, batch_ids: Collection[int]) -> list[int]:
+    """Send hints for those of these batches whose hints are not in the queue; return them. RedisError where Redis cannot be reached."""
+    known = {int(name) for name in redis.lrange(queue(redis).key, 0, -1) if name.isdigit()}
+    lost = [batch_id for batch_id in batch_ids if batch_id not in known]
+    if lost:
+        _send(redis, lost)
+    return lost
+
+
+def forget(redis: Redis, batch_id: int) -> None:
+    """Take a batch's hint away, since it was claimed without it; no worker need be woken up by it any more.
+
+    Redis may be down: a hint too many does no harm.
+    """
+    try:
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.lrem(queue(redis).key, 0, str(batch_id))
+        pipeline.delete(Job.key_for(str(batch_id)))
+        pipeline.execute()
+    except (RedisError, OSError) as error:
+        log.warning("batch %d: its hint stays in the queue: %s", batch_id, error)
+
+
+def wait(redis: Redis, seconds: float) -> bool:
+    """Wait for a hint in a job that would otherwise end, and take it; False where none came, or one that is not ours.
+
+    One that is not ours goes back to the head of the queue, for the worker to refuse. The client's answer_seconds must be above `seconds`;
+    RedisError where Redis cannot be reached.
+    """
+    key = queue(redis).key
+    found = redis.blpop([key], timeout=seconds)
+    if found is None:
+        return False
+    try:
+        job = Job.fetch(found[1].decode(), connection=redis, serializer=JSONSerializer)
+        is_hint = is_ours(job)
+    except NoSuchJobError:
+        return True  # A hint whose batch was claimed meanwhile: one look at the catalog more.
+    except (ValueError, TypeError, KeyError):  # RQ's, of a message that nothing of ours has written.
+        is_hint = False
+    if not is_hint:
+        redis.lpush(key, found[1])
+        return False
+    redis.delete(job.key)
+    return True
+
+
+def is_ours(job: Job) -> bool:
+    """Tell whether a message is one that `enqueue` sends: JSON, our function, the batch's id, and nothing that RQ would do besides.
+
+    RQ imports and calls what a message names as its callbacks, and sends requests to its web hooks: whoever can write to Redis could run
+    anything here.
+    """
+    try:
+        call = [job.func_name, job.instance, job.args, job.kwargs]
+    except (DeserializationError, ValueError, TypeError):
+        return False
+    callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
+    has_extras = any(callbacks) or job.webhooks or job.retries_left or job.repeats_left or job.rate_limit_key or job._dependency_ids
+    return job.id.isdecimal() and call == [RUN_BATCH, None, [int(job.id)], {}] and not has_extras
+
+
+def _send(redis: Redis, batch_ids: Collection[int]) -> None:
+    target = queue(redis)
+    pipeline = redis.pipeline(transaction=False)
+    for batch_id in batch_ids:
+        target.enqueue_call(
+            RUN_BATCH,
+            args=(batch_id,),
+            job_id=str(batch_id),
+            timeout=NO_LIMIT_SECONDS,
+            result_ttl=0,
+            failure_ttl=FAILED_SECONDS,
+            pipeline=pipeline,
+        )
+    pipeline.execute()
