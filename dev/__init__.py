@@ -1,0 +1,1 @@
+"""What developers run: the whole service on one machine, and its demo."""
