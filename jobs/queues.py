@@ -15,6 +15,7 @@ from rq import Queue
 from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 
 BATCHES = "batches"  # the one queue; every worker serves it
 RUN_BATCH = "jobs.run_batch.run"  # the one function that a message may name
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 def connect(redis_url: str, answer_seconds: float = ANSWER_SECONDS) -> Redis:
     """Return a client of this Redis; nothing is sent yet, so this never fails because Redis is down.
 
-    With the usual `answer_seconds` a dead Redis makes a call raise within two seconds: one try again at once (for a connection that the server closed while it was idle),
-    and no back-off. `rediss://` trusts self-signed certificates, as Heroku's are, unless the URL itself says `ssl_cert_reqs`.
+    With the usual `answer_seconds` a dead Redis makes a call raise within two seconds: one try again at once (for a connection that the
+    server closed while it was idle), and no back-off. `rediss://` trusts self-signed certificates, as Heroku's are, unless the URL itself says `ssl_cert_reqs`.
     """
     tls: dict[str, object] = {}
     if redis_url.startswith("rediss://") and "ssl_cert_reqs=" not in redis_url:
@@ -95,7 +96,7 @@ def wait(redis: Redis, seconds: float) -> bool:
     if found is None:
         return False
     try:
-        job = Job.fetch(found[1].decode(), connection=redis, serializer=JSONSerializer)
+        job = Job.fetch(as_text(found[1]), connection=redis, serializer=JSONSerializer)
         is_hint = is_ours(job)
     except NoSuchJobError:
         return True  # A hint whose batch was claimed meanwhile: one look at the catalog more.
