@@ -5,6 +5,7 @@ what is to be done stands there alone.
 """
 
 import logging
+import re
 from collections.abc import Collection
 
 from redis import Redis
@@ -30,10 +31,11 @@ def connect(redis_url: str, answer_seconds: float = ANSWER_SECONDS) -> Redis:
     """Return a client of this Redis; nothing is sent yet, so this never fails because Redis is down.
 
     With the usual `answer_seconds` a dead Redis makes a call raise within two seconds: one try again at once (for a connection that the
-    server closed while it was idle), and no back-off. `rediss://` trusts self-signed certificates, as Heroku's are, unless the URL itself says `ssl_cert_reqs`.
+    server closed while it was idle), and no back-off. `rediss://` trusts self-signed certificates, as Heroku's are, unless the URL itself
+    asks for more by `ssl_cert_reqs`.
     """
     tls: dict[str, object] = {}
-    if redis_url.startswith("rediss://") and "ssl_cert_reqs=" not in redis_url:
+    if redis_url.startswith("rediss://") and not re.search("ssl_cert_reqs=(required|optional)", redis_url):
         tls = {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
     return Redis.from_url(
         redis_url,
