@@ -134,7 +134,8 @@ class Settings:
     catalog_url: str = _setting(
         database,
         "sqlite:///var/catalog.db",
-        "The database of our own tables. It may be the target's PostgreSQL database, where they lie in a schema `lading`, but not its SQLite file.",
+        "The database of our own tables. It may be the target's PostgreSQL database, where they lie in a schema `lading`,"
+        " but not its SQLite file.",
         also="DATABASE_URL",
         is_secret=True,
     )
@@ -142,10 +143,13 @@ class Settings:
     redis_url: str = _setting(
         redis,
         "redis://127.0.0.1:6379/0",
-        "The queue. It holds nothing that would be missed. The certificate of a `rediss` server is checked only with `?ssl_cert_reqs=required`.",
+        "The queue. It holds nothing that would be missed."
+        " The certificate of a `rediss` server is checked only with `?ssl_cert_reqs=required`.",
         is_secret=True,
     )
-    port: int = _setting(port, "8000", "The port of the web process. Where PORT is set, it listens on all interfaces, else on 127.0.0.1 only.")
+    port: int = _setting(
+        port, "8000", "The port of the web process. Where PORT is set, it listens on all interfaces, else on 127.0.0.1 only."
+    )
     web_concurrency: int = _setting(count, "2", "How many web processes.")
     web_threads: int = _setting(count, "8", "How many threads each web process has; a request, a slow upload too, holds one of them.")
     secret_key: str | None = _setting(secret, None, "Signs cookies. Nothing uses cookies so far, so it may be left unset.", is_secret=True)
@@ -160,7 +164,7 @@ class Settings:
     chunk_records: int = _setting(count, "5000", "The most records that are applied in one transaction.")
     chunk_bytes: int = _setting(size, "8 MiB", "The most bytes of a file that are applied in one transaction.")
     lease_seconds: float = _setting(seconds, "30", "How long a worker that gives no sign of life keeps its batch.")
-    heartbeat_seconds: float = _setting(seconds, "5", "How often a worker gives a sign of life. At most a third of LEASE_SECONDS.")
+    heartbeat_seconds: float = _setting(seconds, "5", "How often a worker gives a sign of life. At most half of LEASE_SECONDS.")
     sweep_seconds: float = _setting(seconds, "10", "How often lost work is looked for.")
     wait_cap_seconds: float = _setting(
         seconds, "60", "The longest that a request with `wait` is kept waiting. On platforms that end requests after 30 seconds: 20."
@@ -178,9 +182,10 @@ class Settings:
 
     def _check(self) -> None:
         """Refuse settings that are good one by one but not together."""
-        if self.heartbeat_seconds * 3 > self.lease_seconds:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise SettingInvalid(
-                f"HEARTBEAT_SECONDS is {self.heartbeat_seconds:g}, but may be at most a third of LEASE_SECONDS, which is {self.lease_seconds:g}"
+                f"HEARTBEAT_SECONDS is {self.heartbeat_seconds:g}, but allowed is at most half of LEASE_SECONDS,"
+                f" which is {self.lease_seconds:g}"
             )
         target, catalog = sqlite_path(self.target_url), sqlite_path(self.catalog_url)
         if target and catalog and _is_same_file(target, catalog):

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import psycopg
@@ -19,6 +20,7 @@ import pytest
 import redis
 
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
+from settings import Settings
 from tests import postgresql
 
 NUMBERS = itertools.count(1)
@@ -133,5 +135,6 @@ def spool_dir(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the settings of whoever runs the tests out of them."""
-    for name in [n for n in os.environ if n.removesuffix("_FILE") in {"TARGET_URL", "CATALOG_URL", "DATABASE_URL", "SPOOL_URL", "REDIS_URL", "PORT"}]:
+    ours = {f.name.upper() for f in fields(Settings)} | {"DATABASE_URL"}
+    for name in [n for n in os.environ if n.removesuffix("_FILE") in ours]:
         monkeypatch.delenv(name)

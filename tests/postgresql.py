@@ -47,7 +47,7 @@ class Server:
         server = cls(programs, Path(tempfile.mkdtemp(prefix="pg", dir="/tmp")), free_port())
         server._become_unprivileged()
         data = server.folder / "data"
-        server._run("initdb", "--pgdata", str(data), "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+        server._run("initdb", "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
         options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={server.folder}", *SPEED]
         command = [str(server.programs / "postgres"), "-D", str(data), *(word for o in options for word in ("-c", o))]
         with (server.folder / "log").open("wb") as log:
