@@ -1,0 +1,248 @@
+"""Batches: made, given files, looked at, cancelled. Their way through the queue is in catalog/schedule.py and catalog/queue.py.
+
+All that other packages need of batches can be reached from here.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+import clock
+from catalog import keys
+from catalog.database import insert, lock_queue, reading, writing
+from catalog.queue import add_tables, claim, finish, hand_back, hand_back_expired, heartbeat, waiting
+from catalog.schedule import schedule
+from catalog.states import (
+    Attached,
+    Batch,
+    BatchFile,
+    Beat,
+    Claim,
+    CountLawBroken,
+    Counts,
+    Execution,
+    Mode,
+    Options,
+    Run,
+    Scheduled,
+    State,
+    TableKey,
+)
+from catalog.tables import batch_files, batches, control_names, control_pins, files as stored_files, runs, wants
+from errors import Refusal
+
+__all__ = [
+    "Attached",
+    "Batch",
+    "BatchFile",
+    "Beat",
+    "Claim",
+    "CountLawBroken",
+    "Counts",
+    "Execution",
+    "Mode",
+    "Options",
+    "Run",
+    "Scheduled",
+    "State",
+    "TableKey",
+    "add_tables",
+    "attach",
+    "cancel",
+    "claim",
+    "control_pin",
+    "create",
+    "files",
+    "finish",
+    "get",
+    "hand_back",
+    "hand_back_expired",
+    "heartbeat",
+    "runs_of",
+    "schedule",
+    "waiting",
+]
+
+_MAX_ID = 2**53  # every JSON reader keeps integers below this exact
+
+
+def create(
+    engine: Engine,
+    *,
+    control: str,
+    key_id: str,
+    comment: str = "",
+    file_name: str = "",
+    creation_path: str = "",
+    addresses: Sequence[str] = (),
+) -> int:
+    """Make an empty batch for the control file with the digest `control`, and return its id: random, from 1 to below 2^53."""
+    row = {
+        "control": control, "comment": comment, "file_name": file_name, "creation_path": creation_path, "addresses": list(addresses),
+        "key_id": key_id, "created_at": clock.now(), "state": State.UPLOADING, "run": 0, "fence": 0, "is_cancel_wanted": False,
+    }  # fmt: skip
+    with writing(engine) as connection:
+        while True:
+            row["id"] = secrets.randbelow(_MAX_ID - 1) + 1
+            made = connection.execute(insert(connection, batches).on_conflict_do_nothing(index_elements=["id"]), row)
+            if made.rowcount:
+                return int(row["id"])  # type: ignore[call-overload]
+
+
+def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mode | None = None) -> Batch | None:
+    """Return a batch with its last run, or, with `mode`, as its last run of that mode left it.
+
+    None where there is no such batch, or `key` may not see it: the caller cannot tell which, so that nothing leaks.
+    """
+    number = batches.c.run
+    if mode is not None:
+        number = select(func.max(runs.c.number)).where(runs.c.batch_id == batches.c.id, runs.c.mode == mode).scalar_subquery()
+    joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == number))
+    query = select(*batches.c, *(c.label(f"run_{c.name}") for c in runs.c)).select_from(joined).where(batches.c.id == batch_id)
+    with reading(engine) as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None or (key is not None and not key.can_see(row.key_id)):
+        return None
+    return _batch(row, mode)
+
+
+def runs_of(engine: Engine, batch_id: int) -> list[Run]:
+    """Return all runs of a batch, oldest first."""
+    query = select(*(c.label(f"run_{c.name}") for c in runs.c)).where(runs.c.batch_id == batch_id).order_by(runs.c.number)
+    with reading(engine) as connection:
+        return [_run(row) for row in connection.execute(query)]
+
+
+def _batch(row: Row[Any], mode: Mode | None) -> Batch:
+    run = _run(row) if row.run_number is not None else None
+    return Batch(
+        id=row.id,
+        control=row.control,
+        comment=row.comment,
+        file_name=row.file_name,
+        creation_path=row.creation_path,
+        addresses=tuple(row.addresses),
+        key_id=row.key_id,
+        created_at=row.created_at,
+        state=run.state if run and mode else State(row.state),
+        fence=row.fence,
+        worker=row.worker,
+        lease_until=row.lease_until,
+        is_cancel_wanted=row.is_cancel_wanted,
+        run=run,
+    )
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        batch_id=row.run_batch_id,
+        number=row.run_number,
+        options=Options(
+            Mode(row.run_mode), Execution(row.run_execution), row.run_is_ordered, row.run_has_event_handlers, row.run_start_at
+        ),
+        state=State(row.run_state),
+        status_msg=row.run_status_msg,
+        code=row.run_code,
+        counts=Counts(
+            row.run_input, row.run_created, row.run_updated, row.run_deleted, row.run_skipped, row.run_errors, row.run_unprocessed
+        ),
+        progress=row.run_progress,
+        results_digest=row.run_results_digest,
+        results_size=row.run_results_size,
+        scheduled_at=row.run_scheduled_at,
+        started_at=row.run_started_at,
+        completed_at=row.run_completed_at,
+        attempts=row.run_attempts,
+    )
+
+
+def files(engine: Engine, batch_id: int) -> list[BatchFile]:
+    """Return the files of a batch in the order of their upload."""
+    query = (
+        select(batch_files.c.name, batch_files.c.digest, stored_files.c.size, batch_files.c.position, batch_files.c.created_at)
+        .join_from(batch_files, stored_files)
+        .where(batch_files.c.batch_id == batch_id)
+        .order_by(batch_files.c.position)
+    )
+    with reading(engine) as connection:
+        return [BatchFile(*row) for row in connection.execute(query)]
+
+
+def attach(engine: Engine, batch_id: int, name: str, digest: str, *, replace: bool = False) -> Attached:
+    """Give a batch the stored file `digest` under `name`; a replaced file keeps its position.
+
+    The same digest under the same name changes nothing, whatever the state. Refusal: 404 `batch_unknown`; 409 `name_taken` where the name
+    holds another digest and `replace` is false; 409 `not_uploading` where the batch has been scheduled.
+    """
+    with writing(engine) as connection:
+        # The lock makes uploads to one batch take turns, and keeps it from being scheduled half-way through one.
+        state = connection.scalar(select(batches.c.state).where(batches.c.id == batch_id).with_for_update())
+        if state is None:
+            raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
+        of_batch = batch_files.c.batch_id == batch_id
+        held = connection.scalar(select(batch_files.c.digest).where(of_batch, batch_files.c.name == name))
+        if held == digest:
+            return Attached.REPEATED
+        if state != State.UPLOADING:
+            raise Refusal(409, "not_uploading", f"batch {batch_id} is {state}: its files can no longer change")
+        if held is None:
+            last = connection.scalar(select(func.max(batch_files.c.position)).where(of_batch)) or 0
+            row = {"batch_id": batch_id, "name": name, "digest": digest, "position": last + 1, "created_at": clock.now()}
+            connection.execute(batch_files.insert(), row)
+            return Attached.ADDED
+        if not replace:
+            raise Refusal(409, "name_taken", f"batch {batch_id} already has another file named {name!r}; replace=true replaces it")
+        changed = {"digest": digest, "created_at": clock.now()}
+        connection.execute(batch_files.update().where(of_batch, batch_files.c.name == name), changed)
+        return Attached.REPLACED
+
+
+def cancel(engine: Engine, batch_id: int) -> State | None:
+    """Stop a batch: at once if it waits, at the next chunk border if it runs, not at all if it is over. Return its state, None if unknown.
+
+    A running batch answers RUNNING: its worker learns of it by its next heartbeat.
+    """
+    waiting_states = (State.UPLOADING, State.SCHEDULED, State.HELD)
+    with writing(engine) as connection:
+        lock_queue(connection)  # else a claim could pick this batch, find it gone, and leave without looking at the next
+        row = connection.execute(
+            update(batches)
+            .where(batches.c.id == batch_id, batches.c.state.in_(waiting_states))
+            .values(state=State.CANCELLED)
+            .returning(batches.c.place, batches.c.run)
+        ).one_or_none()
+        if row is None:
+            connection.execute(
+                update(batches).where(batches.c.id == batch_id, batches.c.state == State.RUNNING).values(is_cancel_wanted=True)
+            )
+            state = connection.scalar(select(batches.c.state).where(batches.c.id == batch_id))
+            return State(state) if state else None
+        connection.execute(delete(wants).where(wants.c.place == row.place))
+        _end_waiting_run(connection, batch_id, row.run)
+    return State.CANCELLED
+
+
+def _end_waiting_run(connection: Connection, batch_id: int, number: int) -> None:
+    ended = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled", "completed_at": clock.now()}
+    connection.execute(update(runs).where(runs.c.batch_id == batch_id, runs.c.number == number), ended)
+
+
+def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:
+    """Return the digest that `name` had when this batch first asked for it, so that later moves of the name never change the batch.
+
+    None where no control file has that name; that is not remembered.
+    """
+    pin = select(control_pins.c.digest).where(control_pins.c.batch_id == batch_id, control_pins.c.name == name)
+    with writing(engine) as connection:
+        pinned = connection.scalar(pin)
+        if pinned is not None:
+            return str(pinned)
+        digest = connection.scalar(select(control_names.c.digest).where(control_names.c.name == name))
+        if digest is None:
+            return None
+        row = {"batch_id": batch_id, "name": name, "digest": digest}
+        connection.execute(insert(connection, control_pins).on_conflict_do_nothing(), row)
+        return str(connection.scalar(pin))

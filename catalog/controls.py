@@ -1,0 +1,93 @@
+"""Control files, kept by digest, and the names that point to them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, select
+
+import clock
+from catalog.database import insert, reading, writing
+from catalog.keys import Key
+from catalog.states import TableKey
+from catalog.tables import control_names, controls
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control file, as far as the catalog knows it; its bytes are in the spool."""
+
+    digest: str
+    comment: str  # of its first upload
+    key_id: str  # who uploaded it first
+    created_at: datetime
+    tables: tuple[TableKey, ...]  # that its entities write: the lanes
+    names: tuple[str, ...]  # that point to it now, sorted
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that points to a control file."""
+
+    name: str
+    digest: str
+    moved_at: datetime
+
+
+def add(
+    engine: Engine, digest: str, *, key_id: str, tables: Iterable[TableKey], comment: str = "", name: str | None = None
+) -> None:
+    """Note a control file whose bytes are in the spool, and move `name` to it. A repeated call changes nothing."""
+    now = clock.now()
+    row = {"digest": digest, "comment": comment, "key_id": key_id, "created_at": now, "tables": [list(t) for t in tables]}
+    with writing(engine) as connection:
+        connection.execute(insert(connection, controls).on_conflict_do_nothing(), row)
+        if name is not None:
+            _move(connection, name, digest, key_id, now)
+
+
+def _move(connection: Connection, name: str, digest: str, key_id: str, now: datetime) -> None:
+    moved = {"digest": digest, "key_id": key_id, "moved_at": now}
+    upsert = insert(connection, control_names).on_conflict_do_update(
+        index_elements=["name"], set_=moved, where=control_names.c.digest != digest
+    )
+    connection.execute(upsert, {"name": name} | moved)
+
+
+def get(engine: Engine, digest: str) -> Control | None:
+    """Return the control file with this digest."""
+    with reading(engine) as connection:
+        return _get(connection, digest)
+
+
+def resolve(engine: Engine, digest_or_name: str) -> Control | None:
+    """Return the control file with this digest, else the one that this name points to."""
+    with reading(engine) as connection:
+        found = _get(connection, digest_or_name)
+        if found:
+            return found
+        digest = connection.scalar(select(control_names.c.digest).where(control_names.c.name == digest_or_name))
+        return _get(connection, digest) if digest else None
+
+
+def _get(connection: Connection, digest: str) -> Control | None:
+    row: Any = connection.execute(select(controls).where(controls.c.digest == digest)).one_or_none()
+    if row is None:
+        return None
+    names = connection.scalars(select(control_names.c.name).where(control_names.c.digest == digest).order_by(control_names.c.name))
+    tables = tuple((schema, table) for schema, table in row.tables)
+    return Control(row.digest, row.comment, row.key_id, row.created_at, tables, tuple(names))
+
+
+def names(engine: Engine) -> list[Name]:
+    """Return every name and where it points, sorted by name."""
+    query = select(control_names.c.name, control_names.c.digest, control_names.c.moved_at).order_by(control_names.c.name)
+    with reading(engine) as connection:
+        return [Name(*row) for row in connection.execute(query)]
+
+
+def is_allowed(control: Control, key: Key) -> bool:
+    """Tell whether a key may import with this control file: any, unless it is limited to some names and none of them points here."""
+    limited = key.control_names
+    return limited is None or not limited.isdisjoint(control.names)

@@ -1,0 +1,49 @@
+"""Uploaded files: which digests the spool holds, and who may know of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, func, select
+
+import clock
+from catalog.database import insert, reading, writing
+from catalog.keys import Key
+from catalog.tables import batch_files, batches, files, uploads
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An uploaded file as one key may see it: of other keys' uploads it shows nothing."""
+
+    digest: str
+    size: int  # bytes
+    names: tuple[str, ...]  # by which it was uploaded, sorted; a file put by its digest alone has none
+    created_at: datetime  # of the first upload that the key may see
+    batches: tuple[int, ...]  # ids of the batches with it, oldest first
+
+
+def add(engine: Engine, digest: str, size: int, *, key_id: str, name: str = "") -> None:
+    """Note that a key has uploaded bytes that the spool holds now. A repeated call changes nothing."""
+    now = clock.now()
+    with writing(engine) as connection:
+        row = {"digest": digest, "size": size, "created_at": now}
+        connection.execute(insert(connection, files).on_conflict_do_nothing(), row)
+        upload = {"digest": digest, "key_id": key_id, "name": name, "created_at": now}
+        connection.execute(insert(connection, uploads).on_conflict_do_nothing(), upload)
+
+
+def find(engine: Engine, digest: str, key: Key) -> StoredFile | None:
+    """Return an uploaded file; None where there is none, or this key may not see it: the caller cannot tell which."""
+    sees_all = key.can("read:all")
+    seen = select(uploads.c.name, uploads.c.created_at).where(uploads.c.digest == digest)
+    used = select(batches.c.id).join(batch_files, batch_files.c.batch_id == batches.c.id).where(batch_files.c.digest == digest)
+    if not sees_all:
+        seen, used = seen.where(uploads.c.key_id == key.id), used.where(batches.c.key_id == key.id)
+    with reading(engine) as connection:
+        rows = connection.execute(seen).all()
+        if not rows:
+            return None
+        size = connection.scalar(select(func.max(files.c.size)).where(files.c.digest == digest))
+        ids = connection.scalars(used.group_by(batches.c.id, batches.c.created_at).order_by(batches.c.created_at, batches.c.id)).all()
+    names = sorted({row.name for row in rows} - {""})
+    return StoredFile(digest, int(size or 0), tuple(names), min(row.created_at for row in rows), tuple(ids))

@@ -1,0 +1,128 @@
+"""API keys: `lad_<id>_<secret>`, shown once, stored as a digest."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, or_, select, update
+
+import clock
+from catalog.database import reading, writing
+from catalog.tables import keys
+
+PERMISSIONS = ("import", "read", "read:all", "control", "approve", "admin")
+_USE_NOTED_EVERY = timedelta(minutes=1)  # a write for every request would be dear, and says no more
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    permissions: frozenset[str]
+    limits: Mapping[str, Any]  # {"controls": [names]}: only these named control files
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None  # to the minute
+
+    def can(self, permission: str) -> bool:
+        """Tell whether the key has a permission. `admin` has all, `read:all` includes `read`."""
+        held = self.permissions
+        return permission in held or "admin" in held or (permission == "read" and "read:all" in held)
+
+    def can_see(self, key_id: str) -> bool:
+        """Tell whether the key may see what the key `key_id` made."""
+        return key_id == self.id or self.can("read:all")
+
+    @property
+    def control_names(self) -> frozenset[str] | None:
+        """Return the only named control files that the key may use; None: all."""
+        names = self.limits.get("controls")
+        return None if names is None else frozenset(names)
+
+    def is_valid(self, at: datetime) -> bool:
+        """Tell whether the key is neither revoked nor expired at this instant."""
+        return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+
+def create(
+    engine: Engine,
+    name: str,
+    permissions: Iterable[str],
+    *,
+    expires_at: datetime | None = None,
+    limits: Mapping[str, Any] | None = None,
+) -> str:
+    """Make a key and return it: the only time that its secret is known. ValueError for an unknown permission, or none."""
+    wanted = sorted(set(permissions))
+    unknown = [p for p in wanted if p not in PERMISSIONS]
+    if unknown or not wanted:
+        raise ValueError(f"not a permission: {', '.join(unknown) or 'none given'} (allowed: {', '.join(PERMISSIONS)})")
+    key_id, secret = secrets.token_hex(5), secrets.token_urlsafe(32)
+    row = {
+        "id": key_id, "name": name, "secret_digest": _digest(secret), "permissions": wanted, "limits": dict(limits or {}),
+        "created_at": clock.now(), "expires_at": expires_at,
+    }  # fmt: skip
+    with writing(engine) as connection:
+        connection.execute(keys.insert(), row)
+    return f"lad_{key_id}_{secret}"
+
+
+def verify(engine: Engine, token: str) -> Key | None:
+    """Return the key that `token` is, or None: malformed, unknown, wrong, revoked and expired look alike from outside."""
+    prefix, _, rest = token.partition("_")
+    key_id, _, secret = rest.partition("_")
+    with reading(engine) as connection:
+        row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
+    # An unknown id is compared too, with a digest that no secret has, so that it takes as long as a wrong secret.
+    is_right = hmac.compare_digest(row.secret_digest if row else "0" * 64, _digest(secret))
+    now = clock.now()
+    key = _key(row) if row else None
+    if key is None or not is_right or prefix != "lad" or not key.is_valid(now):
+        return None
+    if key.last_used_at is None or now - key.last_used_at >= _USE_NOTED_EVERY:
+        _note_use(engine, key_id, now)
+    return key
+
+
+def _note_use(engine: Engine, key_id: str, now: datetime) -> None:
+    is_stale = or_(keys.c.last_used_at.is_(None), keys.c.last_used_at <= now - _USE_NOTED_EVERY)
+    with writing(engine) as connection:
+        connection.execute(update(keys).where(keys.c.id == key_id, is_stale).values(last_used_at=now))
+
+
+def all_keys(engine: Engine) -> list[Key]:
+    """Return every key, revoked and expired ones too, oldest first."""
+    with reading(engine) as connection:
+        return [_key(row) for row in connection.execute(select(keys).order_by(keys.c.created_at, keys.c.id))]
+
+
+def revoke(engine: Engine, key_id: str) -> bool:
+    """Make a key fail from now on. False: there is no such key, or it was revoked before."""
+    with writing(engine) as connection:
+        revoked = update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=clock.now())
+        return bool(connection.execute(revoked).rowcount)
+
+
+def _digest(secret: str) -> str:
+    # A fast hash will do: the secret has 256 random bits, so there is nothing to guess.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        id=row.id,
+        name=row.name,
+        permissions=frozenset(row.permissions),
+        limits=row.limits,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

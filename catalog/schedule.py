@@ -1,0 +1,110 @@
+"""Scheduling: a batch gets a run, a place in the queue, and the lanes it will need."""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, exists, func, or_, select, update
+
+import clock
+from catalog.database import insert, lock_queue, writing
+from catalog.states import Mode, Options, Scheduled, State, TableKey
+from catalog.tables import batches, lanes, queue_place, runs, wants
+from errors import Refusal
+
+_BUSY_RETRY_SECONDS = 10
+
+
+def schedule(
+    engine: Engine, batch_id: int, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False
+) -> Scheduled:
+    """Put a batch into the queue, to be run as `options` say once all lanes of `tables` are free.
+
+    A request equal to an earlier one of this batch answers as that did and changes nothing. Otherwise the batch must be `uploading`, or its
+    last run an ended dry run. Refusal: 404 `batch_unknown`; 409 `already_scheduled`; 409 `blocked` (with Retry-After) where `refuse_if_busy`
+    and one of the lanes is held, or waited for.
+    """
+    with writing(engine) as connection:
+        while True:
+            seen = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one_or_none()
+            if seen is None:
+                raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
+            if seen.run and (earlier := _earlier(connection, batch_id, seen, options)):
+                return earlier
+            if refuse_if_busy:
+                lock_queue(connection)
+                _refuse_busy(connection, tables)
+            place = _schedule_if_still(connection, batch_id, seen, options)
+            if place is not None:
+                _add_run(connection, batch_id, seen.run + 1, options)
+                want(connection, place, options.start_at, tables)
+                return Scheduled(batch_id, seen.run + 1, is_repeat=False)
+            # Somebody else scheduled or cancelled it since we looked: look again.
+
+
+def _earlier(connection: Connection, batch_id: int, seen: Row[Any], options: Options) -> Scheduled | None:
+    same = select(runs.c.number).where(runs.c.batch_id == batch_id, *(runs.c[name].is_not_distinct_from(v) for name, v in _columns(options)))
+    number = connection.scalar(same.order_by(runs.c.number.desc()).limit(1))
+    return None if number is None else Scheduled(batch_id, number, is_repeat=True)
+
+
+def _schedule_if_still(connection: Connection, batch_id: int, seen: Row[Any], options: Options) -> int | None:
+    """Move the batch to `scheduled` if it still is as `seen` and may be; return its place, or None where it has changed since."""
+    is_dry_run_over = exists().where(
+        runs.c.batch_id == batches.c.id,
+        runs.c.number == batches.c.run,
+        runs.c.mode == Mode.DRY_RUN,
+        runs.c.state.in_((State.COMPLETED, State.FAILED)),
+    )
+    last = select(func.coalesce(func.max(batches.c.place), 0) + 1).scalar_subquery()
+    moved = (
+        update(batches)
+        .where(batches.c.id == batch_id, batches.c.run == seen.run, batches.c.state == seen.state)
+        .where(or_(batches.c.state == State.UPLOADING, is_dry_run_over))
+        .values(
+            state=State.SCHEDULED,
+            run=seen.run + 1,
+            place=queue_place.next_value() if connection.dialect.name == "postgresql" else last,
+            start_at=options.start_at,
+        )
+        .returning(batches.c.place)
+    )
+    place = connection.scalar(moved)
+    if place is None:
+        now = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one()
+        if tuple(now) == tuple(seen):
+            raise Refusal(409, "already_scheduled", f"batch {batch_id} is {now.state} and was scheduled in another way")
+    return place
+
+
+def _add_run(connection: Connection, batch_id: int, number: int, options: Options) -> None:
+    row: dict[str, Any] = dict.fromkeys(("input", "created", "updated", "deleted", "skipped", "errors", "unprocessed", "attempts"), 0)
+    row |= {"batch_id": batch_id, "number": number, "state": State.SCHEDULED, "status_msg": "", "code": "", "progress": 0.0}
+    connection.execute(runs.insert(), row | dict(_columns(options)) | {"scheduled_at": clock.now()})
+
+
+def _columns(options: Options) -> list[tuple[str, Any]]:
+    return [
+        ("mode", options.mode),
+        ("execution", options.execution),
+        ("is_ordered", options.is_ordered),
+        ("has_event_handlers", options.has_event_handlers),
+        ("start_at", options.start_at),
+    ]
+
+
+def want(connection: Connection, place: int, start_at: Any, tables: Collection[TableKey]) -> None:
+    """Note which lanes the batch at `place` waits for. One that writes no table waits in a lane of its own kind, so that it is found too."""
+    # Sorted, so that two transactions that make the same lanes meet them in the same order and cannot deadlock.
+    keys = [{"table_schema": schema or "", "table_name": name} for schema, name in sorted({(s or "", n) for s, n in tables} or {("", "")})]
+    connection.execute(insert(connection, lanes).on_conflict_do_nothing(), keys)
+    rows = [{"place": place, "start_at": start_at, **key} for key in keys]
+    connection.execute(insert(connection, wants).on_conflict_do_nothing(), rows)
+
+
+def _refuse_busy(connection: Connection, tables: Collection[TableKey]) -> None:
+    for schema, name in sorted((s or "", n) for s, n in tables):
+        held = exists().where(lanes.c.table_schema == schema, lanes.c.table_name == name, lanes.c.batch_id.is_not(None))
+        wanted = exists().where(wants.c.table_schema == schema, wants.c.table_name == name)
+        if connection.scalar(select(or_(held, wanted))):
+            detail = f"another batch is importing, or waits to import, into {name}"
+            raise Refusal(409, "blocked", detail, headers={"Retry-After": str(_BUSY_RETRY_SECONDS)})

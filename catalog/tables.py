@@ -1,0 +1,186 @@
+"""The tables of the catalog, as the newest migration leaves them (a test compares the two)."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Sequence,
+    String,
+    Table,
+)
+
+from catalog.database import SCHEMA, UtcDateTime
+
+metadata = MetaData(schema=SCHEMA)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("secret_digest", String, nullable=False),  # SHA-256 of the secret, hex
+    Column("permissions", JSON, nullable=False),
+    Column("limits", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+)
+
+controls = Table(
+    "controls",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("comment", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("tables", JSON, nullable=False),  # [[schema or null, table], ...] that its entities write
+)
+
+control_names = Table(
+    "control_names",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("digest", String, ForeignKey(controls.c.digest), nullable=False, index=True),
+    Column("key_id", String, nullable=False),
+    Column("moved_at", UtcDateTime, nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Who uploaded a file, and by which names: what a key may know of it.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("digest", String, ForeignKey(files.c.digest), primary_key=True),
+    Column("key_id", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+queue_place = Sequence("queue_place", metadata=metadata)  # PostgreSQL only: SQLite's writers take turns, so the highest place plus one will do
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("control", String, ForeignKey(controls.c.digest), nullable=False),
+    Column("comment", String, nullable=False),
+    Column("file_name", String, nullable=False),
+    Column("creation_path", String, nullable=False),
+    Column("addresses", JSON, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("state", String, nullable=False),
+    Column("run", Integer, nullable=False),  # number of the last run, 0 before the first
+    Column("place", BigInteger, unique=True),  # in the order of scheduling
+    Column("start_at", UtcDateTime),
+    Column("fence", BigInteger, nullable=False),
+    Column("worker", String),
+    Column("lease_until", UtcDateTime),
+    Column("is_cancel_wanted", Boolean, nullable=False),
+    Index("ix_batches_state_place", "state", "place"),
+)
+
+batch_files = Table(
+    "batch_files",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("digest", String, ForeignKey(files.c.digest), nullable=False, index=True),
+    Column("position", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+control_pins = Table(
+    "control_pins",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("digest", String, ForeignKey(controls.c.digest), nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("mode", String, nullable=False),
+    Column("execution", String, nullable=False),
+    Column("is_ordered", Boolean, nullable=False),
+    Column("has_event_handlers", Boolean, nullable=False),
+    Column("start_at", UtcDateTime),
+    Column("state", String, nullable=False),
+    Column("status_msg", String, nullable=False),
+    Column("code", String, nullable=False),
+    Column("input", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("deleted", BigInteger, nullable=False),
+    Column("skipped", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("unprocessed", BigInteger, nullable=False),
+    Column("progress", Float, nullable=False),
+    Column("results_digest", String),
+    Column("results_size", BigInteger),
+    Column("scheduled_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("completed_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False),
+)
+
+# One row for every table that was ever to be written. The primary key is what forbids two holders of one lane.
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("table_schema", String, primary_key=True),  # "" where the target has no schemas
+    Column("table_name", String, primary_key=True),
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), index=True),  # the running batch that holds it, or null
+)
+
+# The lanes that *scheduled* batches wait for. Rows go when the batch is claimed, so the table stays as short as the queue.
+wants = Table(
+    "wants",
+    metadata,
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("table_schema", String, primary_key=True),
+    Column("table_name", String, primary_key=True),
+    Column("start_at", UtcDateTime),
+    ForeignKeyConstraint(["table_schema", "table_name"], [lanes.c.table_schema, lanes.c.table_name]),
+    Index("ix_wants_lane_place", "table_schema", "table_name", "place"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("idem_key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("ticket", String, nullable=False),  # tells the request that holds the entry from one that lost it by being too slow
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("status", Integer),  # null while the first request is in flight
+    Column("headers", JSON),
+    Column("body", LargeBinary),
+)
+
+markers = Table(
+    "markers",
+    metadata,
+    Column("part", String, primary_key=True),
+    Column("value", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
