@@ -3,8 +3,10 @@
 What is wrong with a *record* is no exception but a fault: see engine/faults.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,24 @@ class Problem:
         path = f"{self.path}: " if self.path else ""
         allowed = f" (allowed: {', '.join(self.allowed)})" if self.allowed else ""
         return f"{where}{path}{self.message}{allowed}"
+
+
+def nearest(name: str, names: Iterable[str], most: int = 10) -> tuple[str, ...]:
+    """Return the names that could be used instead of a wrong one, those most like it first.
+
+    Likeness is that of their pairs of letters, whatever their case: a measure cheap enough for thousands of names and hundreds of faults.
+
+    >>> nearest("carier", ["flight", "Carrier", "name"], most=2)
+    ('Carrier', 'flight')
+    """
+    wanted = _pairs(name)
+    return tuple(sorted(set(names), key=lambda n: (-len(wanted & _pairs(n)) / (len(wanted) + len(_pairs(n))), n))[:most])
+
+
+@lru_cache(maxsize=10_000)
+def _pairs(name: str) -> frozenset[str]:
+    text = f" {name.casefold().replace('_', '')} "
+    return frozenset(map("".join, pairwise(text)))
 
 
 class LadingError(Exception):
