@@ -1,0 +1,58 @@
+# Everything runs in .venv, which the first command makes. `make help` lists what there is.
+SHELL := bash
+BIN := .venv/bin
+# The first Python that is new enough.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 python3.14,\
+	$(shell $(p) -c 'import sys, venv, ensurepip; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
+
+.PHONY: help run demo test test-all lint format bench docs lock clean
+
+help: ## list these commands
+	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.venv: .venv/.installed ## make the virtual environment that all other commands use
+
+.venv/.installed: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Needed: Python 3.11 or newer, with its venv module (Debian: python3-venv)."; exit 1; }
+	@echo "Installing into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: .venv/.installed ## start Valkey, the web process and two workers; Ctrl-C stops them
+	@exec $(BIN)/python -m dev.run
+
+demo: .venv/.installed ## the same with a small database and an import of 283 records; DEMO_EXIT=1 ends after it
+	@exec $(BIN)/python -m dev.demo
+
+test: .venv/.installed ## run the tests, PostgreSQL's included
+	$(BIN)/python -m pytest -n logical -m "not slow"
+
+test-all: .venv/.installed ## run all tests, the slow ones too
+	$(BIN)/python -m pytest -n logical
+
+lint: .venv/.installed ## check style, types and known dangers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive . --configfile pyproject.toml
+
+format: .venv/.installed ## bring the code into its form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed ## measure speed and memory beside other ways to load the same rows
+	$(BIN)/python -m bench
+
+docs: .venv/.installed ## write the pages of docs/reference that are made from the code
+	$(BIN)/python -m docs.generate
+
+lock: .venv/.installed ## pin the packages of requirements*.in; UPGRADE=1 takes the newest
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	@touch .venv/.installed
+
+clean: ## remove .venv and all data under var
+	rm -rf .venv var

@@ -1,0 +1,27 @@
+"""How gunicorn serves the web process. GUNICORN_CMD_ARGS and the command line override what stands here."""
+
+import os
+
+from settings import Settings
+
+_settings = Settings.from_environment()
+
+# A platform that sets PORT sends its requests from other machines; without it, nobody but this machine's users is let in.
+bind = f"0.0.0.0:{_settings.port}" if os.environ.get("PORT") else f"127.0.0.1:{_settings.port}"
+
+# Threads, because a slow upload holds one for its whole length, and dozens of them must not need dozens of processes.
+worker_class = "gthread"
+workers = _settings.web_concurrency
+threads = _settings.web_threads
+# With gthread this is how long the process, not a request, may be silent; so it ends no slow upload.
+timeout = 60
+# Platforms kill 30 seconds after they asked to stop.
+graceful_timeout = 25
+# Longer than the minute for which proxies keep their idle connections, so that it is they who close them first.
+keepalive = 75
+
+# The sign of life is a file; on a disk under load, touching it can block.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+control_socket_disable = True
+# On Heroku a dyno hears from nobody but the router, whose address is never the same.
+forwarded_allow_ips = "*" if os.environ.get("DYNO") else os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
