@@ -7,8 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine, Row, delete, func, select, update
 
 import clock
 from catalog import keys
@@ -140,9 +139,7 @@ def _run(row: Row[Any]) -> Run:
     return Run(
         batch_id=row.run_batch_id,
         number=row.run_number,
-        options=Options(
-            Mode(row.run_mode), Execution(row.run_execution), row.run_is_ordered, row.run_has_event_handlers, row.run_start_at
-        ),
+        options=Options(Mode(row.run_mode), Execution(row.run_execution), row.run_is_ordered, row.run_has_event_handlers, row.run_start_at),
         state=State(row.run_state),
         status_msg=row.run_status_msg,
         code=row.run_code,
@@ -201,33 +198,30 @@ def attach(engine: Engine, batch_id: int, name: str, digest: str, *, replace: bo
 
 
 def cancel(engine: Engine, batch_id: int) -> State | None:
-    """Stop a batch: at once if it waits, at the next chunk border if it runs, not at all if it is over. Return its state, None if unknown.
+    """Stop a batch: at once if no worker has begun it, else at the next chunk border, not at all if it is over.
 
-    A running batch answers RUNNING: its worker learns of it by its next heartbeat.
+    Return its state, None where there is no such batch. One that was begun stays RUNNING (or SCHEDULED, if it was handed back) until a
+    worker has seen the wish and given every record its result.
     """
-    waiting_states = (State.UPLOADING, State.SCHEDULED, State.HELD)
     with writing(engine) as connection:
         lock_queue(connection)  # else a claim could pick this batch, find it gone, and leave without looking at the next
-        row = connection.execute(
-            update(batches)
-            .where(batches.c.id == batch_id, batches.c.state.in_(waiting_states))
-            .values(state=State.CANCELLED)
-            .returning(batches.c.place, batches.c.run)
-        ).one_or_none()
+        row = connection.execute(select(batches.c.state, batches.c.place, batches.c.run).where(batches.c.id == batch_id)).one_or_none()
         if row is None:
-            connection.execute(
-                update(batches).where(batches.c.id == batch_id, batches.c.state == State.RUNNING).values(is_cancel_wanted=True)
-            )
-            state = connection.scalar(select(batches.c.state).where(batches.c.id == batch_id))
-            return State(state) if state else None
+            return None
+        if State(row.state).is_over:
+            return State(row.state)
+        this_run = (runs.c.batch_id == batch_id) & (runs.c.number == row.run)
+        if row.run and connection.scalar(select(runs.c.started_at).where(this_run)):
+            wanted = update(batches).where(batches.c.id == batch_id, batches.c.state == row.state).values(is_cancel_wanted=True)
+            connection.execute(wanted)
+            return State(str(connection.scalar(select(batches.c.state).where(batches.c.id == batch_id))))
+        stopped = update(batches).where(batches.c.id == batch_id, batches.c.run == row.run, batches.c.state == row.state)
+        if not connection.execute(stopped.values(state=State.CANCELLED)).rowcount:
+            return State.SCHEDULED
         connection.execute(delete(wants).where(wants.c.place == row.place))
-        _end_waiting_run(connection, batch_id, row.run)
+        ended = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled", "completed_at": clock.now()}
+        connection.execute(update(runs).where(this_run), ended)
     return State.CANCELLED
-
-
-def _end_waiting_run(connection: Connection, batch_id: int, number: int) -> None:
-    ended = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled", "completed_at": clock.now()}
-    connection.execute(update(runs).where(runs.c.batch_id == batch_id, runs.c.number == number), ended)
 
 
 def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:

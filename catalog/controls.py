@@ -35,9 +35,7 @@ class Name:
     moved_at: datetime
 
 
-def add(
-    engine: Engine, digest: str, *, key_id: str, tables: Iterable[TableKey], comment: str = "", name: str | None = None
-) -> None:
+def add(engine: Engine, digest: str, *, key_id: str, tables: Iterable[TableKey], comment: str = "", name: str | None = None) -> None:
     """Note a control file whose bytes are in the spool, and move `name` to it. A repeated call changes nothing."""
     now = clock.now()
     row = {"digest": digest, "comment": comment, "key_id": key_id, "created_at": now, "tables": [list(t) for t in tables]}

@@ -56,9 +56,7 @@ def connect(url: str) -> Engine:
         engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
     else:
         translate: dict[str, str | None] = {SCHEMA: None}
-        engine = create_engine(
-            parsed, connect_args={"timeout": BUSY_SECONDS}, execution_options={"schema_translate_map": translate}
-        )
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, execution_options={"schema_translate_map": translate})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     _guard_forks(engine)

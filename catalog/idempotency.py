@@ -1,7 +1,7 @@
 """Idempotency keys: the first reply to a request is remembered and given again to its repetitions.
 
-Only replies that came of doing something are kept: a request that was refused for its own faults is abandoned, so that it may be sent again,
-mended, under the same key.
+Only replies that came of doing something are kept: a request that was refused for its own faults is abandoned, so that it may be sent
+again, mended, under the same key.
 """
 
 import secrets
@@ -18,7 +18,6 @@ from catalog.tables import idempotency
 
 KEPT_HOURS = 24
 ABANDONED_AFTER = timedelta(seconds=60)  # an in-flight entry this old belongs to a process that died
-_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,7 @@ def begin(
     return InFlight() if held.status is None else Replay(held.status, held.headers, held.body)
 
 
-def complete(
-    engine: Engine, key_id: str, idem_key: str, ticket: str, *, status: int, headers: Mapping[str, str], body: bytes
-) -> bool:
+def complete(engine: Engine, key_id: str, idem_key: str, ticket: str, *, status: int, headers: Mapping[str, str], body: bytes) -> bool:
     """Remember the reply. False: the entry was taken over in the meantime, because this took too long."""
     with writing(engine) as connection:
         done = update(idempotency).where(_held(key_id, idem_key, ticket)).values(status=status, headers=dict(headers), body=body)

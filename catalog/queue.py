@@ -3,20 +3,91 @@
 A lane is the imports of one table of the target. A batch runs only while it holds all lanes of the tables it writes, so imports of one
 table run one after another, in the order of their scheduling. A waiting batch has a row in `wants` for each of its lanes; a claim turns
 them into `lanes.batch_id`, handing back turns those into `wants` again, at the old place.
+
+A worker that drains the queue runs these transactions hundreds of times a second, so their statements are built once, here.
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, literal, or_, select, tuple_, update
-from sqlalchemy.sql.expression import bindparam
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, tuple_, update
 
 import clock
-from catalog.database import insert, lock_queue, reading, writing
-from catalog.schedule import want
+from catalog.database import lock_queue, reading, writing
+from catalog.schedule import lane_keys, make_lanes, want
 from catalog.states import Beat, Claim, Counts, Execution, Mode, Options, State, TableKey
-from catalog.tables import batches, lanes, runs, wants
+from catalog.tables import UtcDateTime, batches, lanes, runs, wants
+from errors import LadingError
+
+_NOW = bindparam("p_now", type_=UtcDateTime())
+_BATCH = bindparam("p_batch")
+_IS_DUE = or_(wants.c.start_at.is_(None), wants.c.start_at <= _NOW)
+_LANE = tuple_(lanes.c.table_schema, lanes.c.table_name)
+
+# The next batch is the oldest that comes first in all of its lanes, all of them free. Looking only at the first of each lane, by the index
+# on (lane, place), keeps a claim fast however long the queue is.
+_FIRST = (
+    select(wants.c.place)
+    .where(wants.c.table_schema == lanes.c.table_schema, wants.c.table_name == lanes.c.table_name, _IS_DUE)
+    .order_by(wants.c.place)
+    .limit(1)
+    .correlate(lanes)
+    .scalar_subquery()
+)
+_FIRSTS = select(_FIRST.label("place")).where(lanes.c.batch_id.is_(None)).subquery("firsts")
+_WANTED = select(func.count()).select_from(wants).where(wants.c.place == _FIRSTS.c.place).correlate(_FIRSTS).scalar_subquery()
+_NEXT = (
+    select(_FIRSTS.c.place)
+    .where(_FIRSTS.c.place.is_not(None))
+    .group_by(_FIRSTS.c.place)
+    .having(func.count() == _WANTED)
+    .order_by(_FIRSTS.c.place)
+    .limit(1)
+    .scalar_subquery()
+)
+
+_CLAIM = (
+    update(batches)
+    .where(batches.c.place == _NEXT, batches.c.state == State.SCHEDULED)
+    .values(
+        state=State.RUNNING,
+        fence=batches.c.fence + 1,
+        worker=bindparam("p_worker"),
+        lease_until=bindparam("p_lease_until", type_=UtcDateTime()),
+    )
+    .returning(*(batches.c[c] for c in ("id", "place", "run", "fence", "control", "key_id", "is_cancel_wanted")))
+)
+_WANTED_LANES = select(wants.c.table_schema, wants.c.table_name).where(wants.c.place == bindparam("p_place"))
+_TAKE_LANES = update(lanes).where(_LANE.in_(_WANTED_LANES), lanes.c.batch_id.is_(None)).values(batch_id=_BATCH)
+_STOP_WANTING = delete(wants).where(wants.c.place == bindparam("p_place"))
+_RUN = (runs.c.batch_id == _BATCH) & (runs.c.number == bindparam("p_run"))
+_START_RUN = (
+    update(runs)
+    .where(_RUN)
+    .values(state=State.RUNNING, attempts=runs.c.attempts + 1, started_at=func.coalesce(runs.c.started_at, _NOW))
+    .returning(*(runs.c[c] for c in ("mode", "execution", "is_ordered", "has_event_handlers", "start_at", "started_at", "attempts")))
+)
+
+_IS_OURS = (batches.c.id == _BATCH) & (batches.c.fence == bindparam("p_fence")) & (batches.c.state == State.RUNNING)
+_RENEW = (
+    update(batches)
+    .where(_IS_OURS)
+    .values(lease_until=bindparam("p_lease_until", type_=UtcDateTime()))
+    .returning(batches.c.run, batches.c.is_cancel_wanted)
+)
+_FREE_LANES = update(lanes).where(lanes.c.batch_id == _BATCH).values(batch_id=null())
+_FINISH = update(batches).where(_IS_OURS).values(state=bindparam("p_state"), worker=null(), lease_until=null()).returning(batches.c.run)
+_COUNTS = ("input", "created", "updated", "deleted", "skipped", "errors", "unprocessed")
+_NOTE_COUNTS = update(runs).where(_RUN).values({name: bindparam(f"p_{name}") for name in _COUNTS})
+_FINISH_RUN = update(runs).where(_RUN).values(
+    {name: bindparam(f"p_{name}") for name in (*_COUNTS, "state", "status_msg", "code", "results_digest", "results_size")}
+    | {"completed_at": _NOW, "progress": bindparam("p_progress")}
+)  # fmt: skip
+
+
+class LanesAstray(LadingError):
+    """The lanes a claim found free were not: the catalog contradicts itself. Nothing was claimed."""
 
 
 def claim(engine: Engine, worker: str, lease_seconds: float) -> Claim | None:
@@ -24,29 +95,40 @@ def claim(engine: Engine, worker: str, lease_seconds: float) -> Claim | None:
 
     `worker` says who holds the lease, for people to read. The fence is one higher than that of any earlier holder.
     """
+    now = clock.now()
+    with writing(engine) as connection:
+        lock_queue(connection)
+        holder = {"p_now": now, "p_worker": worker, "p_lease_until": now + timedelta(seconds=lease_seconds)}
+        row = connection.execute(_CLAIM, holder).one_or_none()
+        if row is None:
+            return None
+        taken = connection.execute(_TAKE_LANES, {"p_place": row.place, "p_batch": row.id}).rowcount
+        if taken != connection.execute(_STOP_WANTING, {"p_place": row.place}).rowcount:
+            raise LanesAstray(f"batch {row.id} could take {taken} lanes only")
+        run = connection.execute(_START_RUN, {"p_batch": row.id, "p_run": row.run, "p_now": now}).one()
+    options = Options(Mode(run.mode), Execution(run.execution), run.is_ordered, run.has_event_handlers, run.start_at)
+    return Claim(row.id, row.fence, row.run, options, row.control, row.key_id, run.started_at, run.attempts, row.is_cancel_wanted)
 
 
-def heartbeat(engine: Engine, batch_id: int, fence: int, lease_seconds: float, progress: float | None = None, counts: Counts | None = None) -> Beat:
+def heartbeat(
+    engine: Engine, batch_id: int, fence: int, lease_seconds: float, progress: float | None = None, counts: Counts | None = None
+) -> Beat:
     """Renew the lease; note how far the run is where that is given (`progress` from 0 to 1, `counts` so far); tell whether to go on."""
+    until = clock.now() + timedelta(seconds=lease_seconds)
+    with writing(engine) as connection:
+        row = connection.execute(_RENEW, {"p_batch": batch_id, "p_fence": fence, "p_lease_until": until}).one_or_none()
+        if row is None:
+            return Beat.LOST
+        which = {"p_batch": batch_id, "p_run": row.run}
+        if counts is not None:
+            connection.execute(_NOTE_COUNTS, which | _parameters(counts))
+        if progress is not None:
+            connection.execute(update(runs).where(_RUN).values(progress=progress), which)
+    return Beat.CANCEL if row.is_cancel_wanted else Beat.OK
 
 
-def add_tables(engine: Engine, batch_id: int, fence: int, tables: Collection[TableKey]) -> bool:
-    """Take more lanes for a running batch, all or none, without waiting.
-
-    False: one of them is held, or an older batch waits for it, or the lease is lost. Nothing has changed; stop, and `hand_back` with these
-    tables, so that the next claim has all lanes at once. (Waiting here while holding lanes could wait for ever.)
-    """
-
-
-def hand_back(engine: Engine, batch_id: int, fence: int, *, tables: Collection[TableKey] = (), is_counted: bool = True) -> bool:
-    """Put a running batch back into the queue, at its old place, its lanes free. False: the lease was lost, nothing has changed.
-
-    `tables` are wanted from now on, too. `is_counted` False takes the attempt out of the run's count: it was stopped, it did not fail.
-    """
-
-
-def hand_back_expired(engine: Engine) -> list[int]:
-    """Put every running batch whose lease is over back into the queue, at its old place; return their ids, to be announced again."""
+def _parameters(counts: Counts) -> dict[str, int]:
+    return {f"p_{name}": getattr(counts, name) for name in _COUNTS}
 
 
 def finish(
@@ -63,9 +145,98 @@ def finish(
 ) -> bool:
     """End a run for good (`completed`, `failed` or `cancelled`) and free its lanes. False: the lease was lost, nothing has changed.
 
-    Raises CountLawBroken where the counts do not add up.
+    Raises CountLawBroken where the counts do not add up, ValueError for a state that is no end.
     """
+    if not state.is_over:
+        raise ValueError(f"a run does not end {state}")
+    counts.check()
+    ended: dict[str, Any] = {
+        "p_state": state, "p_status_msg": status_msg, "p_code": code, "p_results_digest": results_digest, "p_results_size": results_size,
+        "p_progress": 1.0, "p_now": clock.now(), "p_batch": batch_id,
+    }  # fmt: skip
+    with writing(engine) as connection:
+        number = connection.scalar(_FINISH, {"p_batch": batch_id, "p_fence": fence, "p_state": state})
+        if number is None:
+            return False
+        connection.execute(_FINISH_RUN, ended | _parameters(counts) | {"p_run": number})
+        connection.execute(_FREE_LANES, {"p_batch": batch_id})
+    return True
+
+
+def add_tables(engine: Engine, batch_id: int, fence: int, tables: Collection[TableKey]) -> bool:
+    """Take more lanes for a running batch, all or none, without waiting.
+
+    False: one of them is held, or an older batch waits for it, or the lease is lost. Nothing has changed; stop, and `hand_back` with these
+    tables, so that the next claim has all lanes at once. (Waiting here while holding lanes could wait for ever.)
+    """
+    keys = lane_keys(tables)
+    of_lanes = _LANE.in_(keys)
+    with writing(engine) as connection:
+        lock_queue(connection)
+        place = connection.scalar(select(batches.c.place).where(_IS_OURS), {"p_batch": batch_id, "p_fence": fence})
+        if place is None:
+            return False
+        make_lanes(connection, keys)
+        is_held = select(lanes.c.batch_id).where(of_lanes, lanes.c.batch_id != batch_id)
+        is_older = tuple_(wants.c.table_schema, wants.c.table_name).in_(keys) & (wants.c.place < place) & _IS_DUE
+        if connection.scalar(select(is_held.exists())) or connection.scalar(
+            select(select(wants.c.place).where(is_older).exists()), {"p_now": clock.now()}
+        ):
+            return False
+        connection.execute(update(lanes).where(of_lanes).values(batch_id=batch_id))
+    return True
+
+
+def hand_back(engine: Engine, batch_id: int, fence: int, *, tables: Collection[TableKey] = (), is_counted: bool = True) -> bool:
+    """Put a running batch back into the queue, at its old place, its lanes free. False: the lease was lost, nothing has changed.
+
+    `tables` are wanted from now on, too. `is_counted` False takes the attempt out of the run's count: it was stopped, it did not fail.
+    """
+    with writing(engine) as connection:
+        place = _put_back(connection, batch_id, fence, is_counted)
+        if place is None:
+            return False
+        if tables:
+            want(connection, place, None, tables)
+    return True
+
+
+def _put_back(connection: Connection, batch_id: int, fence: int, is_counted: bool, *conditions: Any) -> int | None:
+    row = connection.execute(
+        update(batches)
+        .where(_IS_OURS, *conditions)
+        # It has begun, so its start time is past, whatever becomes of the clock.
+        .values(state=State.SCHEDULED, worker=null(), lease_until=null(), start_at=null())
+        .returning(batches.c.place, batches.c.run),
+        {"p_batch": batch_id, "p_fence": fence},
+    ).one_or_none()
+    if row is None:
+        return None
+    held = select(literal(row.place), lanes.c.table_schema, lanes.c.table_name).where(lanes.c.batch_id == batch_id)
+    connection.execute(insert(wants).from_select(["place", "table_schema", "table_name"], held))
+    connection.execute(_FREE_LANES, {"p_batch": batch_id})
+    attempts = runs.c.attempts - (0 if is_counted else 1)
+    connection.execute(update(runs).where(_RUN).values(state=State.SCHEDULED, attempts=attempts), {"p_batch": batch_id, "p_run": row.run})
+    return int(row.place)
+
+
+def hand_back_expired(engine: Engine) -> list[int]:
+    """Put every running batch whose lease is over back into the queue, at its old place; return their ids, to be announced again."""
+    is_expired = batches.c.lease_until < clock.now()
+    query = select(batches.c.id, batches.c.fence).where(batches.c.state == State.RUNNING, is_expired).order_by(batches.c.place)
+    with reading(engine) as connection:
+        found = connection.execute(query).all()
+    back = []
+    for row in found:
+        with writing(engine) as connection:  # one by one: each looks again, for a lease renewed or taken over since
+            if _put_back(connection, row.id, row.fence, True, is_expired) is not None:
+                back.append(int(row.id))
+    return back
 
 
 def waiting(engine: Engine, limit: int = 1000) -> list[int]:
     """Return the ids of the scheduled batches whose start time has come, in the order of their scheduling."""
+    is_due = or_(batches.c.start_at.is_(None), batches.c.start_at <= clock.now())
+    query = select(batches.c.id).where(batches.c.state == State.SCHEDULED, is_due).order_by(batches.c.place).limit(limit)
+    with reading(engine) as connection:
+        return [int(found) for found in connection.scalars(query)]

@@ -1,6 +1,7 @@
 """Scheduling: a batch gets a run, a place in the queue, and the lanes it will need."""
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, exists, func, or_, select, update
@@ -14,14 +15,12 @@ from errors import Refusal
 _BUSY_RETRY_SECONDS = 10
 
 
-def schedule(
-    engine: Engine, batch_id: int, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False
-) -> Scheduled:
+def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False) -> Scheduled:
     """Put a batch into the queue, to be run as `options` say once all lanes of `tables` are free.
 
     A request equal to an earlier one of this batch answers as that did and changes nothing. Otherwise the batch must be `uploading`, or its
-    last run an ended dry run. Refusal: 404 `batch_unknown`; 409 `already_scheduled`; 409 `blocked` (with Retry-After) where `refuse_if_busy`
-    and one of the lanes is held, or waited for.
+    last run an ended dry run. Refusal: 404 `batch_unknown`; 409 `already_scheduled`; 409 `blocked` (with Retry-After) where
+    `refuse_if_busy` and one of the lanes is held, or waited for.
     """
     with writing(engine) as connection:
         while True:
@@ -42,7 +41,9 @@ def schedule(
 
 
 def _earlier(connection: Connection, batch_id: int, seen: Row[Any], options: Options) -> Scheduled | None:
-    same = select(runs.c.number).where(runs.c.batch_id == batch_id, *(runs.c[name].is_not_distinct_from(v) for name, v in _columns(options)))
+    same = select(runs.c.number).where(
+        runs.c.batch_id == batch_id, *(runs.c[name].is_not_distinct_from(v) for name, v in _columns(options))
+    )
     number = connection.scalar(same.order_by(runs.c.number.desc()).limit(1))
     return None if number is None else Scheduled(batch_id, number, is_repeat=True)
 
@@ -65,6 +66,7 @@ def _schedule_if_still(connection: Connection, batch_id: int, seen: Row[Any], op
             run=seen.run + 1,
             place=queue_place.next_value() if connection.dialect.name == "postgresql" else last,
             start_at=options.start_at,
+            is_cancel_wanted=False,
         )
         .returning(batches.c.place)
     )
@@ -92,17 +94,28 @@ def _columns(options: Options) -> list[tuple[str, Any]]:
     ]
 
 
-def want(connection: Connection, place: int, start_at: Any, tables: Collection[TableKey]) -> None:
-    """Note which lanes the batch at `place` waits for. One that writes no table waits in a lane of its own kind, so that it is found too."""
+def lane_keys(tables: Collection[TableKey]) -> list[tuple[str, str]]:
+    """Return the lanes of tables, as they are stored. A batch that writes no table waits in a lane of its own kind, so that it is found."""
     # Sorted, so that two transactions that make the same lanes meet them in the same order and cannot deadlock.
-    keys = [{"table_schema": schema or "", "table_name": name} for schema, name in sorted({(s or "", n) for s, n in tables} or {("", "")})]
-    connection.execute(insert(connection, lanes).on_conflict_do_nothing(), keys)
-    rows = [{"place": place, "start_at": start_at, **key} for key in keys]
+    return sorted({(schema or "", name) for schema, name in tables} or {("", "")})
+
+
+def make_lanes(connection: Connection, keys: Collection[tuple[str, str]]) -> None:
+    """Make the lanes that are met for the first time."""
+    rows = [{"table_schema": schema, "table_name": name} for schema, name in keys]
+    connection.execute(insert(connection, lanes).on_conflict_do_nothing(), rows)
+
+
+def want(connection: Connection, place: int, start_at: datetime | None, tables: Collection[TableKey]) -> None:
+    """Note which lanes the batch at `place` waits for, from `start_at` on."""
+    keys = lane_keys(tables)
+    make_lanes(connection, keys)
+    rows = [{"place": place, "start_at": start_at, "table_schema": schema, "table_name": name} for schema, name in keys]
     connection.execute(insert(connection, wants).on_conflict_do_nothing(), rows)
 
 
 def _refuse_busy(connection: Connection, tables: Collection[TableKey]) -> None:
-    for schema, name in sorted((s or "", n) for s, n in tables):
+    for schema, name in lane_keys(tables):
         held = exists().where(lanes.c.table_schema == schema, lanes.c.table_name == name, lanes.c.batch_id.is_not(None))
         wanted = exists().where(wants.c.table_schema == schema, wants.c.table_name == name)
         if connection.scalar(select(or_(held, wanted))):

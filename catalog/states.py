@@ -223,3 +223,4 @@ class Claim:
     key_id: str
     started_at: datetime  # when the run was first claimed, if by an earlier attempt
     attempts: int  # this one included
+    is_cancel_wanted: bool  # somebody wants it stopped: end it at once

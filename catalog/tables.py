@@ -72,7 +72,9 @@ uploads = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
-queue_place = Sequence("queue_place", metadata=metadata)  # PostgreSQL only: SQLite's writers take turns, so the highest place plus one will do
+queue_place = Sequence(
+    "queue_place", metadata=metadata
+)  # PostgreSQL only: SQLite's writers take turns, so the highest place plus one will do
 
 batches = Table(
     "batches",
