@@ -84,16 +84,14 @@ def spool(text: str) -> str:
 
 
 def redis(text: str) -> str:
-    """Read Redis's URL. Hosted ones sign their certificates themselves, so `rediss` does not check them unless the URL asks for it.
+    """Read Redis's URL.
 
-    >>> redis("rediss://:secret@host:6380")
-    'rediss://:secret@host:6380?ssl_cert_reqs=none'
+    >>> redis("redis://:secret@host:6379")
+    'redis://:secret@host:6379'
     """
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in ("redis", "rediss", "unix"):
         raise ValueError("redis://host:6379/0, rediss://host:6379/0, unix:///path/of/the/socket")
-    if scheme == "rediss" and "ssl_cert_reqs=" not in text:
-        return text + ("&" if "?" in text else "?") + "ssl_cert_reqs=none"
     return text
 
 
@@ -121,7 +119,7 @@ def log_format(text: str) -> str:
 
 def _setting(reader: Callable[[str], Any], default: str | None, about: str, *, also: str | None = None, is_secret: bool = False) -> Any:
     """Describe one setting: how its text is read, its default as text, what it is for, and another variable tried where it is unset."""
-    return field(metadata={"reader": reader, "default": default, "about": about, "also": also, "is_secret": is_secret})
+    return field(repr=not is_secret, metadata={"reader": reader, "default": default, "about": about, "also": also, "is_secret": is_secret})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

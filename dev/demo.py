@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dev.servers import free_port
-from dev.stack import ROOT, Stack, Stopped, only_one, running
+from dev.stack import ROOT, Stopped, only_one, running
 
-FOLDER = Path("var/demo")
 EXAMPLES = ROOT / "examples"
 TABLES = ("airlines", "airports", "planes", "flights")
 
@@ -101,11 +100,11 @@ def problems(folder: Path, said: str) -> list[str]:
     return found
 
 
-def show(stack: Stack, key: str) -> bool:
+def show(address: str, key: str, folder: Path) -> bool:
     """Run the import, print what it said, and tell whether all went as it should."""
-    said = run_import(stack.address, key, FOLDER)
+    said = run_import(address, key, folder)
     print(said)
-    differing = problems(FOLDER, said)
+    differing = problems(folder, said)
     for problem in differing:
         print(f"WRONG: {problem}", file=sys.stderr)
     if not differing:
@@ -113,17 +112,17 @@ def show(stack: Stack, key: str) -> bool:
     return not differing
 
 
-def main() -> int:
-    """Start the service afresh in var/demo, import, and stay until asked to stop (or not, if DEMO_EXIT is set)."""
+def main(folder: Path = ROOT / "var" / "demo") -> int:
+    """Start the service afresh in this folder, import, and stay until asked to stop (or not, if DEMO_EXIT is set)."""
     is_short = os.environ.get("DEMO_EXIT", "") not in ("", "0")
     try:
-        with only_one(FOLDER.with_suffix(".lock")):
-            shutil.rmtree(FOLDER, ignore_errors=True)
-            make_target(FOLDER / "target.db")
-            env = environment(FOLDER)
-            with running(int(os.environ.get("PORT") or free_port()), FOLDER, env) as stack:
+        with only_one(folder.with_suffix(".lock")):
+            shutil.rmtree(folder, ignore_errors=True)
+            make_target(folder / "target.db")
+            env = environment(folder)
+            with running(int(os.environ.get("PORT") or free_port()), folder, env) as stack:
                 key = make_key(env)
-                is_right = show(stack, key)
+                is_right = show(stack.address, key, folder)
                 if is_short:
                     return 0 if is_right else 1
                 print(f"\nLading runs at {stack.address}, until Ctrl-C. To import the same again, which changes nothing and says so:")
@@ -138,4 +137,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))

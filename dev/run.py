@@ -7,20 +7,18 @@ import sys
 from pathlib import Path
 
 from dev.servers import answers
-from dev.stack import Stopped, only_one, running
+from dev.stack import ROOT, Stopped, only_one, running
 from settings import Settings
 
-VAR = Path("var")
 
-
-def main() -> int:
+def main(folder: Path = ROOT / "var") -> int:
     """Start everything, name the address, and stay until asked to stop."""
     port = Settings.from_environment().port
     if answers(port):
         print(f"Something listens on port {port} already; choose another: PORT=8001 make run", file=sys.stderr)
         return 1
     try:
-        with only_one(VAR / "run.lock"), running(port, VAR, dict(os.environ)) as stack:
+        with only_one(folder / "run.lock"), running(port, folder, dict(os.environ)) as stack:
             print(f"Lading runs at {stack.address}. A key: .venv/bin/flask key create --name me --permission import --permission read")
             print("Ctrl-C stops it.", flush=True)
             stack.watch()
@@ -33,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(Path, sys.argv[1:])))
