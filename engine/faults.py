@@ -108,7 +108,105 @@ DATABASE_REFUSED = _kind(
     "Core_Data_DatabaseRefused", "Error", "The database refused the record: {reason}",
     "A trigger raised an error, or a value could not be cast. The text is the database's own.",
 )  # fmt: skip
+DEFERRED_VIOLATED = _kind(
+    "Core_Data_DeferredConstraintViolated", "Error", "The constraint {constraint}, which waits for the end of the import, does not hold: {reason}",
+    "An AllOrNone import leaves INITIALLY DEFERRED constraints to its end. The database names the constraint, but no single record.",
+)  # fmt: skip
 NOT_WRITTEN = _kind(
     "Core_Data_NotWritten", "Error", "The database accepted the record but did not write it (a trigger or rule suppressed it)",
     "A trigger, rule or row security changed nothing where a row should have been written.",
+)  # fmt: skip
+
+# What is wrong with a value -------------------------------------------------------------------------------------------
+NOT_NULL = _kind(
+    "Core_NotNullValidator", "Error", "{column} must have a value",
+    "The cell is empty or null, but its column, or the control file's `required` or `empty: error`, demands a value.",
+)  # fmt: skip
+KEY_MISSING = _kind(
+    "Core_Data_KeyMissing", "Error", "The key part {column} of {entity} has no value, so the record cannot be told from others",
+    "A part of the record's identity is empty. Null never equals null: such a record would be created anew every time.",
+)  # fmt: skip
+INVALID_INTEGER = _kind(
+    "Core_Data_InvalidInteger", "Error", "'{value}' is no whole number for {column} (expected {expected})",
+    "A whole number has digits only, with an optional sign, and thousands marks only where the control file names them.",
+)  # fmt: skip
+INVALID_NUMBER = _kind(
+    "Core_Data_InvalidNumber", "Error", "'{value}' is no number for {column} (expected {expected})",
+    "A number has digits, an optional sign, decimal mark and exponent. NaN and Infinity are no numbers.",
+)  # fmt: skip
+OUT_OF_RANGE = _kind(
+    "Core_Data_OutOfRange", "Error", "'{value}' is out of range for {column} (expected {expected})",
+    "The number is larger or smaller than the column can hold.",
+)  # fmt: skip
+TOO_MANY_DECIMALS = _kind(
+    "Core_Data_TooManyDecimals", "Error", "'{value}' has more digits after the point than {column} keeps (expected at most {expected})",
+    "Nothing is rounded: a number or time with more decimals than its column keeps is refused, unless those are zeros.",
+)  # fmt: skip
+INEXACT = _kind(
+    "Core_Data_Inexact", "Error", "'{value}' would not read back the same from {column} (expected {expected})",
+    "SQLite keeps the values of this column as binary numbers, and this value would come back as another one.",
+)  # fmt: skip
+INVALID_BOOLEAN = _kind(
+    "Core_Data_InvalidBoolean", "Error", "'{value}' is no truth value for {column} (expected {expected})",
+    "The words for true and false are true, t, yes, y, 1 and false, f, no, n, 0 in any case, or those that the control file names.",
+)  # fmt: skip
+INVALID_DATE = _kind(
+    "Core_Data_InvalidDate", "Error", "'{value}' is no date for {column} (expected {expected})",
+    "The text has not the expected form, or there is no such day, as 2024-02-30.",
+)  # fmt: skip
+INVALID_DATETIME = _kind(
+    "Core_Data_InvalidDateTime", "Error", "'{value}' is no date and time for {column} (expected {expected})",
+    "The text has not the expected form, or there is no such instant, also not on the clocks of the `timezone` that is given.",
+)  # fmt: skip
+INVALID_TIME = _kind(
+    "Core_Data_InvalidTime", "Error", "'{value}' is no time of day for {column} (expected {expected})",
+    "The text has not the expected form, or there is no such time.",
+)  # fmt: skip
+ZONE_MISSING = _kind(
+    "Core_Data_ZoneMissing", "Error", "'{value}' says no time zone, but {column} needs one (expected {expected})",
+    "No zone is guessed: write it with the value (`Z`, `+02:00`), or name a `timezone` in the control file.",
+)  # fmt: skip
+ZONE_UNEXPECTED = _kind(
+    "Core_Data_ZoneUnexpected", "Error", "'{value}' says a time zone, but {column} keeps none (expected {expected})",
+    "The column keeps no zone, and dropping it would change the instant. Name a `timezone` in the control file to convert to.",
+)  # fmt: skip
+INVALID_DURATION = _kind(
+    "Core_Data_InvalidDuration", "Error", "'{value}' is no duration for {column} (expected {expected})",
+    "A duration is ISO 8601 (`P1DT2H30M`) or written as PostgreSQL does (`1 day 02:30:00`).",
+)  # fmt: skip
+INVALID_UUID = _kind(
+    "Core_Data_InvalidUuid", "Error", "'{value}' is no UUID for {column} (expected {expected})",
+    "A UUID has 32 hexadecimal digits, with or without hyphens or braces.",
+)  # fmt: skip
+INVALID_JSON = _kind(
+    "Core_Data_InvalidJson", "Error", "{column} holds no valid JSON: {reason}",
+    "The text of a JSON column must be one JSON value without duplicate keys, NaN or Infinity.",
+)  # fmt: skip
+INVALID_BINARY = _kind(
+    "Core_Data_InvalidBinary", "Error", "'{value}' cannot be read as bytes for {column} (expected {expected})",
+    "Binary values are written as hexadecimal digits, or as base64 where the control file's `format` says so.",
+)  # fmt: skip
+INVALID_ARRAY = _kind(
+    "Core_Data_InvalidArray", "Error", "'{value}' is no list for {column} (expected {expected}): {reason}",
+    "A list is written as PostgreSQL does (`{{a,b}}`) or as a JSON array (`[\"a\",\"b\"]`), and each element must suit the column's type.",
+)  # fmt: skip
+INVALID_TEXT = _kind(
+    "Core_Data_InvalidText", "Error", "{column} holds a character that cannot be stored: {reason}",
+    "NUL and lone surrogates cannot be stored as text.",
+)  # fmt: skip
+NOT_IN_ENUM = _kind(
+    "Core_Data_NotInEnum", "Error", "'{value}' is not allowed for {column} (allowed: {expected})",
+    "The column's type lists the values that it can have.",
+)  # fmt: skip
+NOT_IN_MAP = _kind(
+    "Core_Data_NotInMap", "Error", "'{value}' is not in the map of {column} (allowed: {expected})",
+    "The control file's `map` does not name the value, and has no `mapDefault`.",
+)  # fmt: skip
+TOO_LONG = _kind(
+    "Core_Data_TooLong", "Error", "The value of {column} has {length} characters (expected at most {expected}): '{value}'",
+    "Nothing is cut: a text longer than its column is refused.",
+)  # fmt: skip
+PATTERN_MISMATCH = _kind(
+    "Core_Data_PatternMismatch", "Error", "'{value}' does not match the pattern of {column} (expected {expected})",
+    "The control file's `pattern` must match the whole value.",
 )  # fmt: skip
