@@ -23,6 +23,8 @@ RUN_BATCH = "jobs.run_batch.run"  # the one function that a message may name
 ANSWER_SECONDS = 0.8  # a Redis that says nothing for so long is taken to be dead
 NO_LIMIT_SECONDS = -1  # a batch may run for hours: the lease ends it, never RQ's time-out
 FAILED_SECONDS = 3600  # how long RQ remembers a message that failed
+WORKERS = "lading:workers"  # a sorted set: `<name> <marker of the spool it sees>`, by Redis's time of its last sign of life
+ALIVE_SECONDS = 15  # a worker that gave none for so long is taken to be dead
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +68,32 @@ def enqueue(redis: Redis, batch_id: int) -> bool:
 
 def enqueue_lost(redis: Redis, batch_ids: Collection[int]) -> list[int]:
     """Send hints for those of these batches whose hints are not in the queue; return them. RedisError where Redis cannot be reached."""
-    known = {int(name) for name in redis.lrange(queue(redis).key, 0, -1) if name.isdigit()}
-    lost = [batch_id for batch_id in batch_ids if batch_id not in known]
+    known = set(hints(redis))
+    lost = [batch_id for batch_id in batch_ids if str(batch_id) not in known]
     if lost:
         _send(redis, lost)
     return lost
 
 
-def forget(redis: Redis, batch_id: int) -> None:
-    """Take a batch's hint away, since it was claimed without it; no worker need be woken up by it any more.
+def hints(redis: Redis) -> list[str]:
+    """Return the ids of the messages that wait. RedisError where Redis cannot be reached."""
+    return [as_text(name) for name in redis.lrange(queue(redis).key, 0, -1)]
+
+
+def forget(redis: Redis, names: Collection[str]) -> None:
+    """Take messages away: their batches were claimed without them, or nothing could be claimed after they were seen.
 
     Redis may be down: a hint too many does no harm.
     """
+    key = queue(redis).key
     try:
         pipeline = redis.pipeline(transaction=False)
-        pipeline.lrem(queue(redis).key, 0, str(batch_id))
-        pipeline.delete(Job.key_for(str(batch_id)))
+        for name in names:
+            pipeline.lrem(key, 1, name)
+        pipeline.delete(*map(Job.key_for, names))
         pipeline.execute()
     except (RedisError, OSError) as error:
-        log.warning("batch %d: its hint stays in the queue: %s", batch_id, error)
+        log.warning("%d hints stay in the queue: %s", len(names), error)
 
 
 def wait(redis: Redis, seconds: float) -> bool:
@@ -109,6 +118,26 @@ def wait(redis: Redis, seconds: float) -> bool:
         return False
     redis.delete(job.key)
     return True
+
+
+def say_alive(redis: Redis, worker: str, spool_marker: str) -> None:
+    """Note that a worker lives, and which spool it sees; RedisError where Redis cannot be reached."""
+    seconds = redis.time()[0]
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.zadd(WORKERS, {f"{worker} {spool_marker}": seconds})
+    pipeline.zremrangebyscore(WORKERS, "-inf", seconds - ALIVE_SECONDS)
+    pipeline.execute()
+
+
+def say_dead(redis: Redis, worker: str, spool_marker: str) -> None:
+    """Note that a worker ends in order; RedisError where Redis cannot be reached."""
+    redis.zrem(WORKERS, f"{worker} {spool_marker}")
+
+
+def alive(redis: Redis) -> dict[str, str]:
+    """Return the workers that live, by name, each with the marker of the spool it sees; RedisError where Redis cannot be reached."""
+    names = redis.zrangebyscore(WORKERS, redis.time()[0] - ALIVE_SECONDS, "+inf")
+    return dict(as_text(name).rsplit(" ", 1) for name in names)
 
 
 def is_ours(job: Job) -> bool:

@@ -1,0 +1,91 @@
+"""The sweep: repairs what was lost, every few seconds, in a process of its own beside each worker.
+
+RQ's own maintenance does not run while a worker is busy, and RQ's registries prove nothing: the catalog's leases decide. All sweeps but
+one, whose turn it is, only give their worker's sign of life.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from catalog import batches, idempotency, turns
+from errors import LadingError
+from jobs import queues
+from spool import Spool
+
+PARTIAL_SECONDS = 24 * 3600  # how long an upload that nobody writes to any more is kept
+HINTS = 100  # the most hints that one sweep sends: a worker that is woken up claims whatever waits
+RARE_SECONDS = 600  # how often old entries are deleted
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Sweep:
+    """What a sweep works on, and its rhythm in seconds."""
+
+    catalog: Engine
+    spool: Spool
+    redis: Redis
+    worker: str  # the name of the worker it stands beside
+    sweep_seconds: float
+    idempotency_hours: float
+    alive_seconds: float = queues.ALIVE_SECONDS / 3
+    _tidied_at: float = field(default=float("-inf"), init=False)
+
+    def run(self, is_over: threading.Event) -> None:
+        """Go on until `is_over`, or until the worker has died. No outage of the catalog or of Redis ends it."""
+        parent, next_sweep = os.getppid(), 0.0
+        while not is_over.is_set() and os.getppid() == parent:
+            self._safely(self.say_alive)
+            if time.monotonic() >= next_sweep:
+                self._safely(self.sweep)
+                next_sweep = time.monotonic() + self.sweep_seconds
+            is_over.wait(min(self.alive_seconds, self.sweep_seconds))
+        self._safely(lambda: queues.say_dead(self.redis, self.worker, self.spool.marker()))
+        self._safely(lambda: turns.give_up(self.catalog, "sweep", self.worker))
+
+    def say_alive(self) -> None:
+        """Tell that the worker lives, and which spool it sees."""
+        queues.say_alive(self.redis, self.worker, self.spool.marker())
+
+    def sweep(self) -> None:
+        """Do all repairs once, if it is this sweep's turn."""
+        if not turns.take(self.catalog, "sweep", self.worker, 3 * self.sweep_seconds):
+            return
+        for batch_id in batches.hand_back_expired(self.catalog):
+            log.warning("batch %d: its lease ran out, another worker takes it over", batch_id)
+        self._safely(self.announce)
+        if time.monotonic() - self._tidied_at >= RARE_SECONDS:
+            self.tidy()
+            self._tidied_at = time.monotonic()
+
+    def announce(self) -> None:
+        """Send the hints again that Redis lost: of batches handed back, scheduled while Redis was down, or whose start time has come."""
+        lost = queues.enqueue_lost(self.redis, batches.waiting(self.catalog, HINTS))
+        if lost:
+            log.info("sent %d hints again, the first for batch %d", len(lost), lost[0])
+
+    def tidy(self) -> None:
+        """Delete what is too old to be of use: replies kept for repeated requests, uploads that broke off."""
+        replies = idempotency.forget_old(self.catalog, kept_hours=self.idempotency_hours)
+        partials = self.spool.sweep_partials(PARTIAL_SECONDS)
+        if replies or partials:
+            log.info("deleted %d old replies and %d broken-off uploads", replies, partials)
+
+    def _safely(self, step: Callable[[], None]) -> None:
+        """Take a step; an outage is logged, and the next round tries again."""
+        try:
+            step()
+        except (SQLAlchemyError, RedisError, OSError, LadingError) as error:
+            log.warning("the sweep goes on after: %s", error)
