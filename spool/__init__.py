@@ -28,6 +28,10 @@ class Receiver(Protocol):
 
     size: int  # bytes written so far
 
+    @property
+    def digest(self) -> str:
+        """Return the digest of the bytes written so far."""
+
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Take some bytes. Raises TooLarge at the limit given to `receive`, SpoolFull when the disk has no room."""
 

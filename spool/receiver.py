@@ -28,6 +28,11 @@ class DirectoryReceiver:
         # The lock tells the sweep that somebody still writes here; the kernel frees it when this process ends, however it ends.
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
+    @property
+    def digest(self) -> str:
+        """Return the digest of the bytes written so far."""
+        return self._hash.hexdigest()
+
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Take some bytes. Raises TooLarge at the limit, SpoolFull when the disk has no room."""
         if self._fd is None:
@@ -52,7 +57,7 @@ class DirectoryReceiver:
         """Store the bytes durably and return (digest, size in bytes). Raises DigestMismatch or SpoolFull, storing nothing."""
         if self._fd is None:
             raise ValueError("this receiver is closed")
-        digest = self._hash.hexdigest()
+        digest = self.digest
         try:
             if expected is not None and expected != digest:
                 raise DigestMismatch(expected, digest)

@@ -1,0 +1,151 @@
+"""Step 3: data files, sent with a batch or by their digest."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from flask import Blueprint, Response, request
+from flask.typing import ResponseReturnValue
+from marshmallow import ValidationError, fields, validate
+
+from catalog import batches, files
+from catalog.batches import Batch, State
+from catalog.files import StoredFile
+from errors import Problem, Refusal
+from routes import download, parts, replies
+from routes.auth import caller, requires, visible_batch
+from routes.fields import refuse_query
+from routes.idempotency import once
+from routes.upload import Upload, receive_body, receive_form
+from schemas import control
+from schemas.requests import Request, Text, check
+from spool import parse_digest
+
+routes = Blueprint("file", __name__, url_prefix="/api")
+
+
+def _can_be_shown(name: str) -> None:
+    if any(map(download.moves_or_hides, name)):
+        raise ValidationError("Not a file name: it holds control characters, or characters that turn the direction of writing.")
+
+
+class FileRequest(Request):
+    """The text fields of `POST /api/file`."""
+
+    batch = Text(required=True)
+    name = Text(required=True, validate=[validate.Length(min=1, max=255), _can_be_shown])
+    digest = Text(load_default=None)
+    sha256 = Text(load_default=None)
+    replace = fields.Boolean(load_default=False)
+
+
+@routes.post("/file")
+@requires("import")
+def upload_file() -> ResponseReturnValue:
+    """Store a data file (or take one that was uploaded before, by its digest), give it to a batch, and reply with its digest."""
+    refuse_query()
+    with receive_form(request, parts().spool, parts().settings.max_upload_bytes) as upload:
+        given = check(FileRequest(), upload.fields)
+        digest = _digest(upload, given)
+        told_apart = [digest, *(text for pair in sorted(upload.fields.items()) for text in pair)]
+        return once(told_apart, lambda: _store(upload, digest, given))
+
+
+def _digest(upload: Upload, given: dict[str, Any]) -> str:
+    """Return the digest of the file that was sent, checked against what was said of it, or of the one that is meant."""
+    if (upload.receiver is None) == (given["digest"] is None):
+        problem = Problem("Send either the file (-F file=@flights.csv) or the digest of one that was uploaded before.", "file")
+        raise Refusal(400, "request_invalid", "One file is needed.", [problem])
+    if upload.receiver is not None:
+        upload.check()
+        return upload.receiver.digest
+    return _checked_digest(given["digest"])
+
+
+def _store(upload: Upload, digest: str, given: dict[str, Any]) -> Response:
+    batch, name = visible_batch(given["batch"]), given["name"]
+    # All that can be refused is refused before anything is stored; what changes in between, `attach` refuses again.
+    _refuse_unknown_name(batch, name)
+    _refuse_late_or_taken(batch, name, digest, given["replace"])
+    if upload.receiver is not None:
+        _, size = upload.receiver.commit()
+        files.add(parts().catalog, digest, size, key_id=caller().id, name=download.display_name(upload.file_name))
+    else:
+        size = _visible_file(digest).size
+    attached = batches.attach(parts().catalog, batch.id, name, digest, replace=given["replace"])
+    return replies.bare(digest, {"digest": digest, "size": size, "batch": batch.id, "name": name, "attached": attached})
+
+
+def _refuse_unknown_name(batch: Batch, name: str) -> None:
+    names = _file_names(batch.control)
+    if names and "DEFAULT" not in names and name not in names:
+        raise Refusal(
+            422, "name_unknown", "The control file has no such file.", [Problem(f"{name!r} is not in `files`.", "name", allowed=names)]
+        )
+
+
+@lru_cache(maxsize=256)
+def _file_names(digest: str) -> tuple[str, ...]:
+    """Return the names of a stored control file's `files`; () where any name is right. A digest's bytes never change, so it is kept."""
+    with parts().spool.open(digest) as blob:
+        document = control.parse(blob.read(), parts().settings.max_control_bytes)
+    return tuple(document.data.get("files") or ())
+
+
+def _refuse_late_or_taken(batch: Batch, name: str, digest: str, may_replace: bool) -> None:
+    held = {file.name: file.digest for file in batches.files(parts().catalog, batch.id)}.get(name)
+    if held == digest:
+        return
+    if batch.state is not State.UPLOADING:
+        raise Refusal(409, "not_uploading", f"Batch {batch.id} is {batch.state}: its files can no longer change.")
+    if held is not None and not may_replace:
+        raise Refusal(409, "name_taken", f"Batch {batch.id} already has another file named {name!r}; replace=true replaces it.")
+
+
+@routes.put("/file/<digest>")
+@requires("import")
+def put_file(digest: str) -> ResponseReturnValue:
+    """Store a raw body (curl -T), if it has that digest."""
+    refuse_query()
+    expected = _checked_digest(digest)
+    if "Content-Range" in request.headers:
+        raise Refusal(400, "partial_upload", "A part of a file cannot be stored: send it whole.")
+    with receive_body(request, parts().spool, parts().settings.max_upload_bytes) as upload:
+        assert upload.receiver is not None  # noqa: S101 - a raw body always has one
+        upload.check()
+        _, size = upload.receiver.commit(expected)
+    files.add(parts().catalog, expected, size, key_id=caller().id)
+    return replies.bare(expected, {"digest": expected, "size": size})
+
+
+@routes.get("/file/<digest>")
+@requires("read", "import")
+def get_file(digest: str) -> ResponseReturnValue:
+    """Tell what is known of an uploaded file: size, names, first upload, batches. 404 for one that only other keys uploaded."""
+    file = _visible_file(digest)
+    known = {"digest": file.digest, "size": file.size, "names": file.names, "created_at": file.created_at, "batches": file.batches}
+    return replies.json(known)
+
+
+@routes.get("/file/<digest>/content")
+@requires("read")
+def get_content(digest: str) -> ResponseReturnValue:
+    """Give the bytes of an uploaded file, whole or by Range; their ETag is the digest."""
+    file = _visible_file(digest)
+    return download.blob(parts().spool, file.digest, "application/octet-stream", next(iter(file.names), file.digest))
+
+
+def _checked_digest(text: str) -> str:
+    if (digest := parse_digest(text)) is None:
+        raise Refusal(400, "digest_invalid", "A digest is 64 lower-case hexadecimal digits (SHA-256).")
+    return digest
+
+
+def _visible_file(text: str) -> StoredFile:
+    """Return an uploaded file that the caller may see and the spool still holds; 404 for any other, so that nothing leaks."""
+    digest = _checked_digest(text)
+    file = files.find(parts().catalog, digest, caller())
+    if file is None or parts().spool.size(digest) is None:
+        raise Refusal(404, "file_unknown", f"File not found: {digest}")
+    return file
