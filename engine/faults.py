@@ -210,3 +210,7 @@ PATTERN_MISMATCH = _kind(
     "Core_Data_PatternMismatch", "Error", "'{value}' does not match the pattern of {column} (expected {expected})",
     "The control file's `pattern` must match the whole value.",
 )  # fmt: skip
+FILE_REFUSED = _kind(
+    "Core_ImportFile_FileRefused", "Error", "The file cannot be read: {reason}",
+    "What is wrong concerns the whole file (its header, its encoding, its compression), so no line of it was taken.",
+)  # fmt: skip

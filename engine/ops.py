@@ -15,6 +15,9 @@ INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds; LOOK
 CREATED, UPDATED, UNCHANGED, DELETED, SKIPPED, REFUSED = "c", "u", "=", "d", "s", "!"  # kinds of Outcomes.kinds
 
 
+MAX_NEAREST = 500  # nearest keys that one session seeks, so that a file full of misses costs no more than its misses
+
+
 class Found(NamedTuple):
     """What a look-up found: by row of its keys the result's columns as text, and the rows for which there were several."""
 
@@ -97,7 +100,10 @@ class Session(Protocol):
         """Return for each key row the number of the first row that has an equal key, as the target compares them."""
 
     def nearest(self, lookup: Lookup, value: str) -> str | None:
-        """Return the existing key most like this one (single-part look-ups only), for the message of a missing reference."""
+        """Return the existing key most like this one, for the message of a missing reference.
+
+        A hint, so its cost is bounded: None for keys of several parts, and after MAX_NEAREST calls on this session.
+        """
 
     def write(self, ops: Ops) -> Outcomes:
         """Carry out the ops with the result that they would have had one by one, in order."""

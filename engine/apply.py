@@ -1,0 +1,228 @@
+"""Apply a chunk: resolve its look-ups, find which rows exist already, decide what each record does, and have the target do it.
+
+The result is that of the records taken one by one, in file order. What is taken together here is only what cannot be told apart from that;
+the rest is marked strict and left to the target's row loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import compress
+
+from engine.chunk import Block, Chunk
+from engine.convert import Converted, LookupKeys
+from engine.faults import LOOKUP_AMBIGUOUS, RECORD_EXISTS, RECORD_NOT_FOUND, Fault
+from engine.lookup import Resolver, is_text_identity, said, tables_of
+from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Session, Written, decide
+from engine.plan import Action, EntityPlan, Lookup, Text
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What became of each position of a chunk."""
+
+    kinds: list[str]  # engine.ops' kinds of outcome
+    ids: list[str]
+    faults: dict[int, list[Fault]] = field(default_factory=dict)
+
+
+def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequence[Converted], waits_for_commit: bool = False) -> Verdicts:
+    """Apply one chunk's blocks in order, within the session's transaction; `converted` holds one entry a block."""
+    verdicts = Verdicts([REFUSED] * len(chunk), [""] * len(chunk), dict(chunk.faults))
+    for block, ready in zip(chunk.blocks, converted, strict=True):
+        _apply_block(session, resolver, block, ready, waits_for_commit, verdicts)
+    return verdicts
+
+
+def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
+    step = _Step(session, resolver, block.entity, block.action, len(block), {row: list(f) for row, f in ready.faults.items()})
+    ops = step.prepare(ready)
+    ops.waits_for_commit = waits_for_commit
+    outcomes = session.write(ops) if len(ops) else None
+    positions = block.positions
+    for row, faults in step.faults.items():
+        verdicts.faults[positions[row]] = faults
+    for row, skip in step.skipped.items():
+        verdicts.kinds[positions[row]] = SKIPPED
+        verdicts.faults[positions[row]] = [skip]
+    if outcomes is None:
+        return
+    if step.rows is None and isinstance(positions, range) and positions == range(len(verdicts.kinds)):
+        verdicts.kinds, verdicts.ids = list(outcomes.kinds), list(outcomes.ids)
+        verdicts.faults.update({positions[op]: faults for op, faults in outcomes.faults.items()})
+        return
+    rows = range(len(block)) if step.rows is None else step.rows
+    for op, (row, kind, row_id) in enumerate(zip(rows, outcomes.kinds, outcomes.ids, strict=True)):
+        position = positions[row]
+        verdicts.kinds[position], verdicts.ids[position] = kind, row_id
+        if op in outcomes.faults:
+            verdicts.faults[position] = outcomes.faults[op]
+
+
+class _Step:
+    """One block on its way from converted columns to ops."""
+
+    def __init__(self, session: Session, resolver: Resolver, entity: EntityPlan, action: Action, size: int, faults: dict[int, list[Fault]]) -> None:
+        self.session, self.resolver, self.entity, self.action, self.size = session, resolver, entity, action, size
+        self.faults = faults
+        self.skipped: dict[int, Fault] = {}
+        self.rows: list[int] | None = None  # the rows that became ops; None: all of them
+
+    def prepare(self, ready: Converted) -> Ops:
+        """Resolve, leave out what is at fault, find, decide."""
+        identity: LookupKeys | None = None
+        written: list[Written] = []
+        late: list[Late] = []
+        own = self._written_texts(ready)
+        is_strict = False
+        for cells in ready.cells if self.action is not Action.DELETE else ():
+            written.append(
+                Written(cells.column, cells.values, cells.empties, cells.on_insert, cells.on_update, cells.mapping.is_masked)
+            )
+        for lookup_keys in ready.lookups:
+            if lookup_keys.mapping is None:
+                identity = lookup_keys
+            elif self.action is not Action.DELETE:
+                is_strict |= self._resolve(lookup_keys, own, written, late)
+        ops = Ops(self.entity, self.action, [], identity.keys if identity else [], [], written, late, is_strict)
+        self._leave_out_faulty(ops)
+        self._identify(ops)
+        return ops
+
+    # Look-ups -------------------------------------------------------------------------------------------------------
+    @staticmethod
+    def _written_texts(ready: Converted) -> dict[str, Text]:
+        return {cells.column.name: cells.values for cells in ready.cells}
+
+    def _resolve(self, wanted: LookupKeys, own: dict[str, Text], written: list[Written], late: list[Late]) -> bool:
+        """Add the look-up's columns to `written`; return whether it must wait for each record's turn."""
+        assert wanted.mapping is not None
+        mapping, lookup = wanted.mapping, wanted.lookup
+        waits = self.entity.table.key in tables_of(lookup) and self._may_depend(lookup, wanted.keys, own)
+        if waits:
+            columns: list[list[str | bytes | None]] = [[None] * self.size for _ in mapping.columns]
+            late.append(Late(lookup, wanted.keys, tuple(range(len(written), len(written) + len(columns))), wanted.empties))
+        else:
+            resolved = self.resolver.resolve(self.session, lookup, wanted.keys, mapping.is_masked)
+            columns = resolved.columns
+            for row, fault in resolved.faults.items():
+                self.faults.setdefault(row, []).append(fault)
+            self.skipped.update(resolved.skipped)
+        for column, values in zip(mapping.columns, columns, strict=True):
+            written.append(Written(column, values, wanted.empties, wanted.on_insert, wanted.on_update, mapping.is_masked))  # type: ignore[arg-type]
+        return waits
+
+    def _may_depend(self, lookup: Lookup, keys: list[Text], own: dict[str, Text]) -> bool:
+        """Say whether a record's look-up into its own table may find what an earlier record of the block wrote."""
+        part = lookup.parts[0]
+        if len(lookup.parts) > 1 or part.path or not part.column.is_text_identity:
+            return True
+        texts = own.get(part.column.name)
+        if texts is None:
+            # The column gets its value from a default: no text here can tell whether it will be the one looked for.
+            return self.action in (Action.INSERT, Action.MERGE)
+        is_key = self.entity.identity is not None and any(p.column.name == part.column.name and not p.path for p in self.entity.identity.parts)
+        if not is_key and self.action is not Action.INSERT:
+            return True
+        return not {t for t in texts if t is not None}.isdisjoint(keys[0])
+
+    # Identity -------------------------------------------------------------------------------------------------------
+    def _leave_out_faulty(self, ops: Ops) -> None:
+        for row in self.faults:
+            self.skipped.pop(row, None)
+        if not self.faults and not self.skipped:
+            return
+        keep = [True] * self.size
+        for row in (*self.faults, *self.skipped):
+            keep[row] = False
+        self._keep(ops, keep)
+
+    def _keep(self, ops: Ops, keep: list[bool]) -> None:
+        """Narrow every column of the ops to the rows to keep."""
+        self.rows = list(compress(self.rows if self.rows is not None else range(len(keep)), keep))
+        new = {old: now for now, old in enumerate(compress(range(len(keep)), keep))}
+
+        def narrowed(rows: frozenset[int]) -> frozenset[int]:
+            return frozenset(new[r] for r in rows if r in new) if rows else rows
+
+        ops.keys = [list(compress(part, keep)) for part in ops.keys]
+        ops.kinds = list(compress(ops.kinds, keep))
+        ops.found = list(compress(ops.found, keep))
+        for column in ops.written:
+            column.values = list(compress(column.values, keep))
+            column.empties = narrowed(column.empties)
+        for late in ops.late:
+            late.keys = [list(compress(part, keep)) for part in late.keys]
+            late.empties = narrowed(late.empties)
+
+    def _identify(self, ops: Ops) -> None:
+        """Find each record's row and decide its op; leave out those that the action forbids."""
+        size = self.size if self.rows is None else len(self.rows)
+        identity = self.entity.identity
+        if identity is None or not ops.keys:
+            ops.kinds, ops.found = [INSERT] * size, [None] * size
+            return
+        keyed = {p.column.name for p in identity.parts if not p.path and p.column.is_text_identity}
+        for column in ops.written:
+            column.is_key = column.column.name in keyed
+        if self.entity.table.key in {step.table.key for part in identity.parts for step in part.path}:
+            ops.kinds, ops.found, ops.is_strict = [LOOK_UP] * size, [None] * size, True
+            return
+        found = self.session.find(identity, ops.keys)
+        self._decide(ops, identity, size, found.rows, found.ambiguous)
+
+    def _decide(self, ops: Ops, identity: Lookup, size: int, rows: dict[int, tuple], ambiguous: set[int]) -> None:
+        again = self._repeated(identity, ops.keys, size)
+        if_found, if_new = decide(self.action, True), decide(self.action, False)
+        if not rows and not ambiguous and not again and if_new:
+            ops.kinds, ops.found = [if_new] * size, [None] * size
+            return
+        keep = [True] * size
+        for op in range(size):
+            locator = rows.get(op)
+            kind = LOOK_UP if op in again else if_found if locator is not None else if_new
+            if op in ambiguous:
+                keep[op] = self._refuse(op, said(LOOKUP_AMBIGUOUS, identity, ops.keys, op, self.entity.is_identity_masked))
+            elif kind is None:
+                keep[op] = self._refuse(op, self.forbidden(ops, op, locator is not None))
+            ops.kinds.append(kind or REFUSED)
+            ops.found.append(None if kind == LOOK_UP else locator)
+        if not all(keep):
+            self._keep(ops, keep)
+
+    def _repeated(self, identity: Lookup, keys: list[Text], size: int) -> set[int]:
+        """Return the ops whose identity an earlier op of the block has too."""
+        if is_text_identity(identity):
+            texts: Sequence = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+            if len(set(texts)) == size:
+                return set()
+        else:
+            texts = self.session.same(identity, keys)
+        seen: set = set()
+        again = set()
+        for op, text in enumerate(texts):
+            if text in seen:
+                again.add(op)
+            seen.add(text)
+        return again
+
+    def _refuse(self, op: int, fault: Fault) -> bool:
+        row = op if self.rows is None else self.rows[op]
+        self.faults.setdefault(row, []).append(fault)
+        return False
+
+    def forbidden(self, ops: Ops, op: int, is_found: bool) -> Fault:
+        """Return the fault of a record that the action forbids: Insert of what exists, Update or Delete of what does not."""
+        return forbidden(self.session, ops, op, is_found)
+
+
+def forbidden(session: Session, ops: Ops, op: int, is_found: bool) -> Fault:
+    """Return the fault of an op that its action forbids: Insert of what exists, Update or Delete of what does not."""
+    identity, masked = ops.entity.identity, ops.entity.is_identity_masked
+    assert identity is not None
+    if is_found:
+        return said(RECORD_EXISTS, identity, ops.keys, op, masked)
+    nearest = session.nearest(identity, str(ops.keys[0][op])) if len(ops.keys) == 1 and not masked else None
+    hint = f"; the nearest is '{nearest}'" if nearest is not None else ""
+    return said(RECORD_NOT_FOUND, identity, ops.keys, op, masked, action=ops.action.value.lower(), nearest=hint)

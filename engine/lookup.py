@@ -1,0 +1,140 @@
+"""Look-ups: from the keys in the data to the values that references hold.
+
+The database compares, never Python. What is found in a table that the run does not write is remembered for the whole run; what is found in one
+that it does write is asked again for each block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from engine.faults import LOOKUP_AMBIGUOUS, REFERENCE_NOT_FOUND, SKIPPED_MISSING, Fault, fault
+from engine.ops import Session
+from engine.plan import Lookup, Missing, Text
+
+MAX_REMEMBERED = 200_000  # keys of one look-up; beyond it the memory starts anew, so that a worker's stays flat
+
+
+def tables_of(lookup: Lookup) -> set[tuple[str | None, str]]:
+    """Return the keys of all tables that a look-up reads."""
+    return {lookup.table.key, *(step.table.key for part in lookup.parts for step in part.path)}
+
+
+def is_text_identity(lookup: Lookup) -> bool:
+    """Say whether two keys of this look-up are equal if and only if their texts are."""
+    return all(part.column.is_text_identity for part in lookup.parts)
+
+
+def label_of(lookup: Lookup) -> str:
+    """Return how messages call the key: its inputs, else its columns."""
+    return ", ".join(part.source.input or part.column.name for part in lookup.parts)
+
+
+def text_of(keys: Sequence[Text], row: int) -> str:
+    """Return one row's key as messages and Properties show it."""
+    return ", ".join(str(part[row]) for part in keys)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What one look-up has found so far, by key: a text for a single part, else a tuple."""
+
+    values: dict = field(default_factory=dict)  # key -> the results' tuple; of nulls where there is none
+    missing: dict = field(default_factory=dict)  # key -> the nearest existing key, or None
+    ambiguous: set = field(default_factory=set)
+
+    def forget(self) -> None:
+        self.values.clear()
+        self.missing.clear()
+        self.ambiguous.clear()
+
+
+@dataclass(slots=True)
+class Resolved:
+    """A look-up's results for each row of a block."""
+
+    columns: list[list[str | bytes | None]]
+    faults: dict[int, Fault]
+    skipped: dict[int, Fault]
+
+
+class Resolver:
+    """Resolves the look-ups of one run; shared by its writers."""
+
+    def __init__(self, written: set[tuple[str | None, str]]) -> None:
+        """`written`: the keys of the tables that the run writes; may grow while it goes on."""
+        self._written = written
+        self._memories: dict[int, tuple[Lookup, _Memory]] = {}
+
+    def resolve(self, session: Session, lookup: Lookup, keys: list[Text], is_masked: bool = False) -> Resolved:
+        """Find what the keys refer to. A row with an empty part is not looked up and gets nulls."""
+        memory = self._memory(lookup)
+        wanted: Sequence = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
+        self._fill(session, lookup, memory, wanted)
+        values = memory.values
+        if len(lookup.results) == 1:
+            columns = [[v[0] for v in map(values.__getitem__, wanted)]]
+        else:
+            columns = [list(c) for c in zip(*map(values.__getitem__, wanted), strict=True)] or [[] for _ in lookup.results]
+        faults: dict[int, Fault] = {}
+        skipped: dict[int, Fault] = {}
+        if not memory.missing.keys().isdisjoint(wanted) or not memory.ambiguous.isdisjoint(wanted):
+            for row, key in enumerate(wanted):
+                if key in memory.ambiguous:
+                    faults[row] = _said(LOOKUP_AMBIGUOUS, lookup, keys, row, is_masked)
+                elif key in memory.missing:
+                    self._missed(lookup, keys, row, memory.missing[key], is_masked, faults, skipped)
+        return Resolved(columns, faults, skipped)
+
+    def _memory(self, lookup: Lookup) -> _Memory:
+        if not tables_of(lookup).isdisjoint(self._written):
+            return _Memory()
+        kept = self._memories.get(id(lookup))
+        if kept is None:
+            # The look-up itself is kept beside its memory, lest its id be given to another one.
+            kept = self._memories[id(lookup)] = (lookup, _Memory())
+        if len(kept[1].values) > MAX_REMEMBERED:
+            # A new memory, not an emptied one: another writer may be reading the old one.
+            kept = self._memories[id(lookup)] = (lookup, _Memory())
+        return kept[1]
+
+    def _fill(self, session: Session, lookup: Lookup, memory: _Memory, wanted: Iterable) -> None:
+        unknown = [key for key in dict.fromkeys(wanted) if key not in memory.values]
+        nothing = (None,) * len(lookup.results)
+        is_single = len(lookup.parts) == 1
+        asked = []
+        for key in unknown:
+            if (key is None) if is_single else (None in key):
+                memory.values[key] = nothing
+            else:
+                asked.append(key)
+        if not asked:
+            return
+        found = session.find(lookup, [asked] if is_single else [list(part) for part in zip(*asked, strict=True)])
+        for row, key in enumerate(asked):
+            if row in found.ambiguous:
+                memory.ambiguous.add(key)
+            elif row not in found.rows:
+                seeks = is_single and lookup.missing is Missing.ERROR
+                memory.missing[key] = session.nearest(lookup, key) if seeks else None
+            memory.values[key] = found.rows.get(row, nothing)
+
+    @staticmethod
+    def _missed(
+        lookup: Lookup, keys: list[Text], row: int, nearest: str | None, is_masked: bool, faults: dict[int, Fault], skipped: dict[int, Fault]
+    ) -> None:
+        match lookup.missing:
+            case Missing.ERROR:
+                hint = f"; the nearest is '{nearest}'" if nearest is not None and not is_masked else ""
+                faults[row] = _said(REFERENCE_NOT_FOUND, lookup, keys, row, is_masked, nearest=hint)
+            case Missing.SKIP:
+                skipped[row] = _said(SKIPPED_MISSING, lookup, keys, row, is_masked)
+
+
+def _said(kind, lookup: Lookup, keys: Sequence[Text], row: int, is_masked: bool, **details: object) -> Fault:  # type: ignore[no-untyped-def]
+    value = "***" if is_masked else text_of(keys, row)
+    return fault(kind, label_of(lookup), value, entity=lookup.entity, **details)
+
+
+said = _said

@@ -1,0 +1,128 @@
+"""The results: one CSV line for every record, in order. Chunks write segments; the segments become one file.
+
+Columns: `#Code,Message,Severity,LineNumber,Properties,EntityId,File`. Properties is a JSON object of column and value.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from io import StringIO
+
+from engine.apply import Verdicts
+from engine.chunk import Chunk
+from engine.faults import CREATED, DELETED, NOT_REACHED, ROLLED_BACK, UNCHANGED, UPDATED, Fault, fault
+from engine.faults import Kind as FaultKind
+from engine.ops import CREATED as C, DELETED as D, REFUSED, SKIPPED, UNCHANGED as SAME, UPDATED as U
+
+HEADER = b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n"
+_BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
+_NEEDS_QUOTES = re.compile(r'[",\r\n]')
+_APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, "Core_Data_RecordSkipped"}
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many records came to what; `records` is the sum of the others (the count law)."""
+
+    records: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    errors: int = 0
+    unprocessed: int = 0
+
+    def __iadd__(self, other: Counts) -> Counts:
+        for name, number in asdict(other).items():
+            setattr(self, name, getattr(self, name) + number)
+        return self
+
+    def check(self) -> None:
+        """Raise AssertionError where the count law does not hold."""
+        parts = self.created + self.updated + self.deleted + self.skipped + self.errors + self.unprocessed
+        if parts != self.records:
+            raise AssertionError(f"count law broken: {self}")
+
+
+def cell(text: str) -> str:
+    """Return a text as one CSV cell.
+
+    >>> cell('a "b", c')
+    '"a ""b"", c"'
+    """
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def count(verdicts: Verdicts) -> Counts:
+    """Count a chunk's outcomes; a `#` line has a result but is no record."""
+    kinds = "".join(verdicts.kinds)
+    notices = sum(1 for faults in verdicts.faults.values() if faults[0].kind.code == "Core_ImportFile_SkippedHeaderLine")
+    counts = Counts(
+        records=len(kinds) - notices,
+        created=kinds.count(C),
+        updated=kinds.count(U),
+        deleted=kinds.count(D),
+        skipped=kinds.count(SAME) + kinds.count(SKIPPED),
+        errors=kinds.count(REFUSED) - notices,
+    )
+    counts.check()
+    return counts
+
+
+def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
+    """Write a chunk's segment: one line for each position, in order."""
+    file = cell(chunk.file_name)
+    ids = verdicts.ids
+    if _NEEDS_QUOTES.search("".join(ids)):
+        ids = [cell(i) for i in ids]
+    starts = {kind: f"{said.code},{said.message},{said.severity}," for kind, said in _BY_KIND.items()}
+    kinds = set(verdicts.kinds)
+    if len(kinds) == 1 and not verdicts.faults and (start := starts.get(*kinds)):
+        return "".join([f"{start}{line},,{i},{file}\n" for line, i in zip(chunk.lines, ids, strict=True)]).encode()
+    lines = []
+    for position, (kind, line, i) in enumerate(zip(verdicts.kinds, chunk.lines, ids, strict=True)):
+        faults = verdicts.faults.get(position)
+        lines.append(_line(faults, line, i, file) if faults else f"{starts[kind]}{line},,{i},{file}\n")
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _line(faults: list[Fault], line: int, row_id: str, file: str) -> str:
+    """The first fault's code and severity, all faults' messages and values."""
+    first = faults[0]
+    message = "; ".join(dict.fromkeys(f.message for f in faults))
+    properties = {f.column: f.value for f in faults if f.column}
+    shown = json.dumps(properties, ensure_ascii=False) if properties else ""
+    return f"{first.kind.code},{cell(message)},{first.kind.severity},{line},{cell(shown)},{row_id},{file}\n"
+
+
+def not_reached(chunk: Chunk, reason: str) -> bytes:
+    """Write the segment of a chunk that the run did not come to; what the reader found wrong is still said."""
+    unread = fault(NOT_REACHED, reason=reason)
+    file = cell(chunk.file_name)
+    return "".join([_line(chunk.faults.get(p, [unread]), line, "", file) for p, line in enumerate(chunk.lines)]).encode("utf-8", "backslashreplace")
+
+
+def taken_back(segment: bytes) -> bytes:
+    """Rewrite a segment after its transaction was rolled back: what would have been applied says that it was not."""
+    return _rewritten(segment, lambda row: [ROLLED_BACK.code, ROLLED_BACK.message, ROLLED_BACK.severity, row[3], "", "", row[6]])
+
+
+def without_ids(segment: bytes) -> bytes:
+    """Rewrite a dry run's segment: the ids it drew do not exist."""
+    return _rewritten(segment, lambda row: [*row[:5], "", row[6]])
+
+
+def _rewritten(segment: bytes, change) -> bytes:  # type: ignore[no-untyped-def]
+    out = StringIO(newline="")
+    for row in csv.reader(StringIO(segment.decode(), newline="")):
+        out.write(",".join(map(cell, change(row) if row[0] in _APPLIED else row)) + "\n")
+    return out.getvalue().encode()
+
+
+def parse(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Read results back: rows of the seven columns, the header left out."""
+    return (row for row in csv.reader(lines) if row and not row[0].startswith("#"))

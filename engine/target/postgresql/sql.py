@@ -1,0 +1,138 @@
+"""The SQL that the PostgreSQL session sends, made once for each shape of ops. Every name in it comes from reflection and is quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.ops import Written
+from engine.plan import Lookup
+from engine.tables import Column, Kind, Table, quote
+
+Address = "ctid"  # names a row of a table without a primary key, within one transaction
+
+
+def locator(table: Table) -> list[tuple[str, str]]:
+    """Return (column as SQL, its type) of what names one row: the primary key, else the row's address."""
+    if not table.primary_key:
+        return [(Address, "tid")]
+    return [(quote(name), table.columns[name].sql_type) for name in table.primary_key]
+
+
+def is_indexed(lookup: Lookup) -> bool:
+    """Say whether a unique index serves the look-up's own columns, so that probing it key by key is the way."""
+    own = {part.column.name for part in lookup.parts if not part.path}
+    own |= {name for part in lookup.parts if part.path for name in part.path[0].foreign_key.columns}
+    return any(u.columns and not u.is_partial and set(u.columns) <= own for u in lookup.table.uniques)
+
+
+def results_of(lookup: Lookup) -> list[str]:
+    """Return the select list of a look-up: its results as text."""
+    columns = [quote(c.name) for c in lookup.results] or [name for name, _ in locator(lookup.table)]
+    return [f"t.{c}::text" for c in columns]
+
+
+def find_by_any(lookup: Lookup) -> str:
+    """Find rows of a single-column key whose text is its identity: (key, results...) of those that exist."""
+    column = lookup.parts[0].column
+    name = f"t.{quote(column.name)}"
+    return f"SELECT {name}::text, {', '.join(results_of(lookup))} FROM {lookup.table.quoted} t WHERE {name} = ANY (%s::text[]::{column.cast_type}[])"
+
+
+def joined(lookup: Lookup, value: str) -> tuple[str, str]:
+    """Return the joins along the parts' paths and the condition that the key is equal; `value` formats the n-th part's text."""
+    joins, conditions = [], []
+    for n, part in enumerate(lookup.parts, 1):
+        alias = "t"
+        for depth, step in enumerate(part.path, 1):
+            to = f"j{n}_{depth}"
+            on = [
+                f"{to}.{quote(theirs)} = {alias}.{quote(ours)}"
+                for ours, theirs in zip(step.foreign_key.columns, step.foreign_key.referenced_columns, strict=True)
+            ]
+            joins.append(f" JOIN {step.table.quoted} {to} ON {' AND '.join(on)}")
+            alias = to
+        conditions.append(f"{alias}.{quote(part.column.name)} = {value.format(n)}::{part.column.cast_type}")
+    return "".join(joins), " AND ".join(conditions)
+
+
+def find_by_ordinal(lookup: Lookup) -> str:
+    """Find rows of any key by the database's own equality: (ordinal from 1, results...)."""
+    names = [f"a{n}" for n in range(1, len(lookup.parts) + 1)]
+    joins, conditions = joined(lookup, "k.a{}")
+    arrays = ", ".join(["%s::text[]"] * len(names))
+    return (
+        f"SELECT k.o, {', '.join(results_of(lookup))} FROM unnest({arrays}) WITH ORDINALITY AS k({', '.join(names)}, o), "
+        f"{lookup.table.quoted} t{joins} WHERE {conditions}"
+    )
+
+
+def same(lookup: Lookup) -> str:
+    """Number each key row by the first one that is equal to it: (ordinal, first ordinal)."""
+    names = [f"a{n}" for n in range(1, len(lookup.parts) + 1)]
+    arrays = ", ".join(["%s::text[]"] * len(names))
+    parts = []
+    for name, part in zip(names, lookup.parts, strict=True):
+        collate = f" COLLATE {collation_sql(part.column)}" if part.column.collation else ""
+        parts.append(f"(k.{name}::{part.column.cast_type}){collate}")
+    return (
+        f"SELECT k.o, min(k.o) OVER (PARTITION BY {', '.join(parts)}) FROM unnest({arrays}) WITH ORDINALITY AS k({', '.join(names)}, o)"
+    )
+
+
+def collation_sql(column: Column) -> str:
+    """Return a column's collation as SQL; reflection gives `schema.name` or a bare name."""
+    return ".".join(quote(p) for p in (column.collation or "").split("."))
+
+
+def comparable(column: Column, alias: str) -> str:
+    """Return a column for a byte-exact comparison: as text where the type's own equality is loose or absent."""
+    name = f"{alias}.{quote(column.name)}"
+    return name if column.is_exact else f'{name}::text COLLATE "C"'
+
+
+def differs(columns: Sequence[Column], stage: str = "s") -> str:
+    """Return the condition that a row of `t` is not what the stage says."""
+    ours = ", ".join(comparable(c, "t") for c in columns)
+    staged = ", ".join(comparable(c, stage) for c in columns)
+    return f"(({ours}) IS DISTINCT FROM ({staged}))" if len(columns) == 1 else f"(ROW({ours}) IS DISTINCT FROM ROW({staged}))"
+
+
+def stage_table(name: str, table: Table, columns: Sequence[Column]) -> str:
+    """Make the typed staging table of an UPDATE or DELETE."""
+    fields = ["o integer", *(f"l{n} {kind}" for n, (_, kind) in enumerate(locator(table), 1))]
+    fields += [f"{quote(c.name)} {c.sql_type}{_collate(c)}" for c in columns]
+    return f"CREATE TEMP TABLE {name} ({', '.join(fields)}) ON COMMIT DELETE ROWS"
+
+
+def _collate(column: Column) -> str:
+    return f" COLLATE {collation_sql(column)}" if column.collation and column.kind is Kind.TEXT else ""
+
+
+def on_locator(table: Table) -> str:
+    """Return the condition that joins the stage `s` to the table `t`."""
+    return " AND ".join(f"t.{name} = s.l{n}" for n, (name, _) in enumerate(locator(table), 1))
+
+
+def look(stage: str, table: Table, columns: Sequence[Column], touchy: Sequence[Column]) -> str:
+    """Look at the rows to update: how many there are, which differ, and whether a column of another unique constraint would change."""
+    touches = f"coalesce(bool_or({differs(touchy)}), false)" if touchy else "false"
+    return (
+        f"SELECT count(*), array_agg(s.o) FILTER (WHERE {differs(columns)}), {touches} "
+        f"FROM {stage} s JOIN {table.quoted} t ON {on_locator(table)}"
+    )
+
+
+def update(stage: str, table: Table, columns: Sequence[Column]) -> str:
+    """Update the rows that differ, returning the numbers of their ops."""
+    sets = ", ".join(f"{quote(c.name)} = s.{quote(c.name)}" for c in columns)
+    return f"UPDATE {table.quoted} t SET {sets} FROM {stage} s WHERE {on_locator(table)} AND {differs(columns)} RETURNING s.o"
+
+
+def delete(stage: str, table: Table) -> str:
+    """Delete the staged rows, returning the numbers of their ops."""
+    return f"DELETE FROM {table.quoted} t USING {stage} s WHERE {on_locator(table)} RETURNING s.o"
+
+
+def names(written: Sequence[Written]) -> list[Column]:
+    """Return the columns of what is written."""
+    return [w.column for w in written]
