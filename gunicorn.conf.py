@@ -1,6 +1,9 @@
 """How gunicorn serves the web process. GUNICORN_CMD_ARGS and the command line override what stands here."""
 
 import os
+import socket
+import struct
+from typing import Any
 
 from settings import Settings
 
@@ -25,3 +28,14 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 control_socket_disable = True
 # On Heroku a dyno hears from nobody but the router, whose address is never the same.
 forwarded_allow_ips = "*" if os.environ.get("DYNO") else os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+
+
+def when_ready(server: Any) -> None:
+    """Cut clients off that fall silent in the middle of a request: gthread itself would let each of them hold a thread for ever.
+
+    The kernel hands a listening socket's time-outs on to every connection that it accepts, and the workers inherit the socket.
+    """
+    silence = struct.pack("ll", int(_settings.stall_seconds), int(_settings.stall_seconds % 1 * 1_000_000))
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, silence)
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, silence)
