@@ -53,7 +53,9 @@ class Column:
     element: Column | None = None  # ARRAY
     is_text_identity: bool = False  # two values are equal if and only if their canonical texts are
     is_exact: bool = False  # the type's `=` tells apart every two values that print differently
-    collation: str | None = None
+    collation: str | None = None  # where it is not the type's own: PostgreSQL as SQL, quoted; SQLite its name
+    is_default_usable: bool = True  # False: the default draws from a sequence that our role may not use
+    affinity: str | None = None  # SQLite: TEXT, NUMERIC, INTEGER, REAL or BLOB
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,9 @@ class Table:
     has_exclusion: bool = False  # an exclusion constraint
     has_triggers: bool = False  # enabled triggers of the user's, of any kind
     has_rewrites: bool = False  # rules, row security that applies to our role, or a view: what is written need not be what arrives
+    has_children: bool = False  # PostgreSQL: partitions or inheriting tables hold some of its rows, so that a ctid alone names no row
     is_autoincrement: bool = False  # SQLite: ids are never used again
+    rowid_alias: str | None = None  # SQLite: the INTEGER PRIMARY KEY, which is the row id by another name
     rowid_name: str | None = None  # SQLite: the name by which the row id can be reached (`rowid`), None in a WITHOUT ROWID table
     fingerprint: str = field(default="", compare=False)
 

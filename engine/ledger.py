@@ -1,0 +1,201 @@
+"""The head and the ledger: our two small tables in the target, which make every chunk count exactly once.
+
+A run's *head* holds its fence: the number that take_over raises, so that an older holder's chunks are refused from then on. The *ledger* has
+a row for each committed chunk, written in the transaction of the chunk's own rows, so that one is there if and only if the other is.
+All functions take a raw connection or cursor (psycopg or sqlite3, in autocommit mode) and its dialect.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psycopg
+
+import clock
+from engine.ledger_holder import end_process
+from errors import LeaseLost, TargetUnavailable
+
+Dialect = Literal["postgresql", "sqlite"]
+
+MAX_INLINE_BYTES = 64 * 1024  # a results segment up to this size may lie in the ledger itself
+PATIENCE_SECONDS = 5  # how long a take-over waits for the old holder's transaction before it ends the holder
+ATTEMPTS = 4
+
+# Forward only: a new version appends a step, and no step is ever changed. {} is the prefix of our tables.
+STEPS = {
+    "postgresql": [
+        """CREATE TABLE {}head (run text PRIMARY KEY, fence bigint NOT NULL, host text NOT NULL, pid integer NOT NULL, started text NOT NULL,
+            taken_at timestamptz NOT NULL);
+        CREATE TABLE {}ledger (run text NOT NULL, chunk integer NOT NULL, fence bigint NOT NULL, file integer NOT NULL,
+            first_record bigint NOT NULL, positions integer NOT NULL, next_line bigint NOT NULL, resume text NOT NULL,
+            created integer NOT NULL, updated integer NOT NULL, deleted integer NOT NULL, skipped integer NOT NULL, errors integer NOT NULL,
+            records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL, PRIMARY KEY (run, chunk))""",
+    ],
+    "sqlite": [
+        """CREATE TABLE {}head (run TEXT PRIMARY KEY, fence INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
+            taken_at TEXT NOT NULL) WITHOUT ROWID;
+        CREATE TABLE {}ledger (run TEXT NOT NULL, chunk INTEGER NOT NULL, fence INTEGER NOT NULL, file INTEGER NOT NULL,
+            first_record INTEGER NOT NULL, positions INTEGER NOT NULL, next_line INTEGER NOT NULL, resume TEXT NOT NULL,
+            created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL, skipped INTEGER NOT NULL, errors INTEGER NOT NULL,
+            records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB, committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
+    ],
+}
+PREFIX = {"postgresql": "lading.", "sqlite": "lading_"}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What the ledger says of one committed chunk."""
+
+    run: str  # "<batch id>-<number of the run>"
+    chunk: int  # 0-based in the run
+    fence: int  # of the holder that wrote it
+    file: int  # 0-based, in the order in which the run takes its files
+    first_record: int  # 0-based number, in its file, of the chunk's first position
+    positions: int  # lines of the results
+    next_line: int  # the physical line at which the next chunk begins
+    resume: str = ""  # what a reader needs beyond that to go on, as JSON
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    errors: int = 0
+    records: int = 0
+    segment_digest: str = ""  # of the chunk's results
+    segment: bytes | None = None  # the results themselves if they are small (MAX_INLINE_BYTES), else they lie in the spool
+    committed_at: datetime | None = None  # set by add
+
+
+_NAMES = [f.name for f in fields(LedgerEntry)]
+
+
+def create(connection: Any, dialect: Dialect) -> None:
+    """Make our tables, or bring them to this version; safe to repeat, and to call from several processes at once."""
+    prefix = PREFIX[dialect]
+    with _transaction(connection, dialect):
+        if dialect == "postgresql":
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('lading ledger'))")
+            connection.execute("CREATE SCHEMA IF NOT EXISTS lading")
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {prefix}ledger_version (version integer NOT NULL)")
+        row = connection.execute(f"SELECT version FROM {prefix}ledger_version").fetchone()
+        if row is None:
+            connection.execute(f"INSERT INTO {prefix}ledger_version VALUES (0)")
+        version = row[0] if row else 0
+        for step in STEPS[dialect][version:]:
+            for statement in step.format(prefix, prefix).split(";"):
+                connection.execute(statement)
+        connection.execute(f"UPDATE {prefix}ledger_version SET version = {max(version, len(STEPS[dialect]))}")
+
+
+def take_over(connection: Any, run: str, host: str, pid: int, started: str, dialect: Dialect) -> int:
+    """Become the holder of a run, and return its fence, which is higher than every one before; committed on return.
+
+    A holder whose open transaction stands in the way is ended: its backends on PostgreSQL; on SQLite its process, if it is on this host and
+    still the very process that took the run. A stopped process would keep its locks for ever. TargetUnavailable where nothing helps.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            with _transaction(connection, dialect, PATIENCE_SECONDS):
+                row = connection.execute(_TAKE[dialect], (run, host, pid, started, _moment(clock.now(), dialect))).fetchone()
+            return int(row[0])
+        except psycopg.errors.LockNotAvailable:
+            connection.execute(_END_BACKENDS, (f"lading {run}/",))
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise TargetUnavailable(str(error)) from error
+            if attempt == 0:
+                _end_holder(connection, run, host)
+    raise TargetUnavailable(f"run {run} cannot be taken over: another transaction keeps the target locked")
+
+
+def check_fence(cursor: Any, run: str, fence: int, dialect: Dialect) -> None:
+    """Begin a chunk's transaction: LeaseLost unless the run's fence is ours, which it then is until the transaction ends.
+
+    On PostgreSQL the backend also names itself for the transaction, so that take_over can find and end it.
+    """
+    row = cursor.execute(_CHECK[dialect], {"run": run, "name": f"lading {run}/{fence}"}).fetchone()
+    if row is None or row[0] != fence:
+        raise LeaseLost(f"run {run} was taken over: its fence is {row[0] if row else 'gone'}, ours {fence}")
+
+
+def add(cursor: Any, entry: LedgerEntry, dialect: Dialect) -> None:
+    """Write a chunk's row, in the transaction of its rows; unique by run and chunk."""
+    values = list(astuple(entry))
+    values[-1] = _moment(clock.now(), dialect)
+    mark = "%s" if dialect == "postgresql" else "?"
+    cursor.execute(f"INSERT INTO {PREFIX[dialect]}ledger ({', '.join(_NAMES)}) VALUES ({', '.join([mark] * len(values))})", values)
+
+
+def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
+    """Return the committed chunks of a run, in the order of their numbers."""
+    mark = "%s" if dialect == "postgresql" else "?"
+    rows = connection.execute(f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark} ORDER BY chunk", (run,)).fetchall()
+    return [LedgerEntry(*row[:-1], committed_at=_as_moment(row[-1])) for row in rows]
+
+
+def forget(connection: Any, run: str, dialect: Dialect) -> None:
+    """Drop a finished run's head and ledger; whoever still holds it has then lost it."""
+    mark = "%s" if dialect == "postgresql" else "?"
+    with _transaction(connection, dialect):
+        for table in ("ledger", "head"):
+            connection.execute(f"DELETE FROM {PREFIX[dialect]}{table} WHERE run = {mark}", (run,))
+
+
+_TAKE = {
+    "postgresql": """INSERT INTO lading.head AS h (run, fence, host, pid, started, taken_at) VALUES (%s, 1, %s, %s, %s, %s)
+        ON CONFLICT (run) DO UPDATE SET fence = h.fence + 1, host = excluded.host, pid = excluded.pid, started = excluded.started,
+            taken_at = excluded.taken_at RETURNING fence""",
+    "sqlite": """INSERT INTO lading_head (run, fence, host, pid, started, taken_at) VALUES (?, 1, ?, ?, ?, ?)
+        ON CONFLICT (run) DO UPDATE SET fence = fence + 1, host = excluded.host, pid = excluded.pid, started = excluded.started,
+            taken_at = excluded.taken_at RETURNING fence""",
+}
+_CHECK = {
+    "postgresql": "SELECT fence, set_config('application_name', %(name)s, true) FROM lading.head WHERE run = %(run)s FOR SHARE",
+    "sqlite": "SELECT fence FROM lading_head WHERE run = :run",
+}
+_END_BACKENDS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE starts_with(application_name, %s) AND datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+@contextmanager
+def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60) -> Iterator[None]:
+    """Run a transaction on a connection in autocommit mode; on SQLite it takes the write lock at once."""
+    if dialect == "postgresql":
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
+            yield
+        return
+    connection.execute(f"PRAGMA busy_timeout = {lock_seconds * 1000}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    finally:
+        connection.execute("PRAGMA busy_timeout = 60000")
+
+
+def _end_holder(connection: sqlite3.Connection, run: str, host: str) -> None:
+    row = connection.execute("SELECT host, pid, started FROM lading_head WHERE run = ?", (run,)).fetchone()
+    if row is not None and row[0] == host:
+        end_process(row[1], row[2])
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _moment(instant: datetime, dialect: Dialect) -> datetime | str:
+    return instant if dialect == "postgresql" else instant.isoformat()
+
+
+def _as_moment(stored: datetime | str) -> datetime:
+    return (datetime.fromisoformat(stored) if isinstance(stored, str) else stored).astimezone(UTC)

@@ -1,0 +1,149 @@
+"""The target: the user's database. Connections are opened when first needed, and never cross a fork."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from engine import ledger
+from engine.ledger import Dialect
+from engine.tables import Tables
+from errors import TargetUnavailable
+
+if TYPE_CHECKING:
+    from engine.ops import Session
+
+
+class Target:
+    """One database, by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`."""
+
+    dialect: Dialect
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._lock = threading.RLock()
+        self._kept: Any = None  # the connection that reflects
+        self._tables: Any = None
+        self._pid = os.getpid()
+
+    def tables(self) -> Tables:
+        """Return the target's tables as they are now; what was reflected earlier and has not changed since is kept."""
+        with self._lock:
+            self._leave_to_parent()
+            if self._tables is None:
+                self._tables = self._reflector()
+            else:
+                self._tables.refresh()
+            return self._tables  # type: ignore[no-any-return]
+
+    def connect(self) -> Session:
+        """Open a session: a connection of its own, which its user closes."""
+        raise NotImplementedError
+
+    def connect_raw(self) -> Any:
+        """Open a plain database connection in autocommit mode, as the ledger's functions want it; TargetUnavailable if that fails."""
+        raise NotImplementedError
+
+    def create_ledger(self) -> None:
+        """Make our tables in the target, or bring them to this version."""
+        connection = self.connect_raw()
+        try:
+            ledger.create(connection, self.dialect)
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connection that is kept for reflection."""
+        with self._lock:
+            self._leave_to_parent()
+            if self._kept is not None:
+                self._kept.close()
+            self._kept = self._tables = None
+
+    def _reflector(self) -> Any:
+        raise NotImplementedError
+
+    def _is_usable(self, connection: Any) -> bool:
+        raise NotImplementedError
+
+    def _keep(self) -> Any:
+        """Return the connection kept for reflection, opened anew where the old one is lost or the parent's."""
+        with self._lock:
+            self._leave_to_parent()
+            if self._kept is None or not self._is_usable(self._kept):
+                self._kept = self.connect_raw()
+            return self._kept
+
+    def _leave_to_parent(self) -> None:
+        """Forget, in a forked process, the parent's connection: closing it here would end it there."""
+        if self._pid != os.getpid():
+            _PARENTS.append(self._kept)
+            self._kept, self._tables, self._pid = None, None, os.getpid()
+
+
+_PARENTS: list[Any] = []  # connections of a parent process, kept from being collected (which would close them)
+
+
+class _Postgres(Target):
+    dialect = "postgresql"
+
+    def connect(self) -> Session:
+        from engine.target.postgresql.session import PostgresSession
+
+        return PostgresSession(self.connect_raw())
+
+    def connect_raw(self) -> psycopg.Connection[Any]:
+        try:
+            return psycopg.connect(self.url, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise TargetUnavailable(f"PostgreSQL: {str(error).strip()}") from error
+
+    def _reflector(self) -> Tables:
+        from engine.target.postgresql.reflect import PostgresTables
+
+        return PostgresTables(self._keep)
+
+    def _is_usable(self, connection: Any) -> bool:
+        return not connection.closed
+
+
+class _Sqlite(Target):
+    dialect = "sqlite"
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.path = url.removeprefix("sqlite:///")
+
+    def connect(self) -> Session:
+        from engine.target.sqlite.session import SqliteSession
+
+        return SqliteSession(self.connect_raw())
+
+    def connect_raw(self) -> sqlite3.Connection:
+        from engine.target.sqlite.connect import connect
+
+        try:
+            return connect(self.path)
+        except sqlite3.Error as error:
+            raise TargetUnavailable(f"SQLite: {self.path}: {error}") from error
+
+    def _reflector(self) -> Tables:
+        from engine.target.sqlite.reflect import SqliteTables
+
+        return SqliteTables(self._keep)
+
+    def _is_usable(self, connection: Any) -> bool:
+        return True
+
+
+def open_target(url: str) -> Target:
+    """Return the target at this URL; nothing is opened yet. ValueError for a URL of no database that we know."""
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return _Sqlite(url)
+    if url.startswith(("postgresql://", "postgres://")):
+        return _Postgres(url)
+    raise ValueError(f"not the URL of a target: {url.partition('://')[0]}://... (allowed: sqlite:///PATH, postgresql://...)")
