@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Engine, Row, delete, func, select, update
 
 import clock
 from catalog import keys
 from catalog.database import insert, lock_queue, reading, writing
-from catalog.queue import add_tables, claim, finish, hand_back, hand_back_expired, heartbeat, waiting
+from catalog.queue import add_tables, claim, finish, finish_and_claim, hand_back, hand_back_expired, heartbeat, waiting
 from catalog.schedule import schedule
 from catalog.states import (
     Attached,
@@ -22,6 +22,7 @@ from catalog.states import (
     Claim,
     CountLawBroken,
     Counts,
+    Ending,
     Execution,
     Mode,
     Options,
@@ -41,6 +42,7 @@ __all__ = [
     "Claim",
     "CountLawBroken",
     "Counts",
+    "Ending",
     "Execution",
     "Mode",
     "Options",
@@ -56,6 +58,7 @@ __all__ = [
     "create",
     "files",
     "finish",
+    "finish_and_claim",
     "get",
     "hand_back",
     "hand_back_expired",
@@ -96,7 +99,7 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
 
     None where there is no such batch, or `key` may not see it: the caller cannot tell which, so that nothing leaks.
     """
-    number = batches.c.run
+    number: ColumnElement[int] = batches.c.run
     if mode is not None:
         number = select(func.max(runs.c.number)).where(runs.c.batch_id == batches.c.id, runs.c.mode == mode).scalar_subquery()
     joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == number))

@@ -11,17 +11,17 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, tuple_, update
 
 import clock
-from catalog.database import lock_queue, reading, writing
+from catalog.database import UtcDateTime, lock_queue, reading, writing
 from catalog.schedule import lane_keys, make_lanes, want
-from catalog.states import Beat, Claim, Counts, Execution, Mode, Options, State, TableKey
-from catalog.tables import UtcDateTime, batches, lanes, runs, wants
+from catalog.states import Beat, Claim, Counts, Ending, Execution, Mode, Options, State, TableKey
+from catalog.tables import batches, lanes, runs, wants
 from errors import LadingError
 
 _NOW = bindparam("p_now", type_=UtcDateTime())
-_BATCH = bindparam("p_batch")
+_BATCH: BindParameter[Any] = bindparam("p_batch")
 _IS_DUE = or_(wants.c.start_at.is_(None), wants.c.start_at <= _NOW)
 _LANE = tuple_(lanes.c.table_schema, lanes.c.table_name)
 
@@ -82,7 +82,7 @@ _COUNTS = ("input", "created", "updated", "deleted", "skipped", "errors", "unpro
 _NOTE_COUNTS = update(runs).where(_RUN).values({name: bindparam(f"p_{name}") for name in _COUNTS})
 _FINISH_RUN = update(runs).where(_RUN).values(
     {name: bindparam(f"p_{name}") for name in (*_COUNTS, "state", "status_msg", "code", "results_digest", "results_size")}
-    | {"completed_at": _NOW, "progress": bindparam("p_progress")}
+    | {"completed_at": _NOW, "progress": 1.0}
 )  # fmt: skip
 
 
@@ -95,17 +95,32 @@ def claim(engine: Engine, worker: str, lease_seconds: float) -> Claim | None:
 
     `worker` says who holds the lease, for people to read. The fence is one higher than that of any earlier holder.
     """
-    now = clock.now()
     with writing(engine) as connection:
         lock_queue(connection)
-        holder = {"p_now": now, "p_worker": worker, "p_lease_until": now + timedelta(seconds=lease_seconds)}
-        row = connection.execute(_CLAIM, holder).one_or_none()
-        if row is None:
-            return None
-        taken = connection.execute(_TAKE_LANES, {"p_place": row.place, "p_batch": row.id}).rowcount
-        if taken != connection.execute(_STOP_WANTING, {"p_place": row.place}).rowcount:
-            raise LanesAstray(f"batch {row.id} could take {taken} lanes only")
-        run = connection.execute(_START_RUN, {"p_batch": row.id, "p_run": row.run, "p_now": now}).one()
+        return _claim(connection, worker, lease_seconds)
+
+
+def finish_and_claim(
+    engine: Engine, batch_id: int, fence: int, ending: Ending, worker: str, lease_seconds: float
+) -> tuple[bool, Claim | None]:
+    """Do as `finish` and then `claim` do, in one transaction: a worker that drains the queue waits for the disk once a batch, not twice."""
+    ending.check()
+    with writing(engine) as connection:
+        lock_queue(connection)
+        is_ended = _finish(connection, batch_id, fence, ending)
+        return is_ended, _claim(connection, worker, lease_seconds)
+
+
+def _claim(connection: Connection, worker: str, lease_seconds: float) -> Claim | None:
+    now = clock.now()
+    holder = {"p_now": now, "p_worker": worker, "p_lease_until": now + timedelta(seconds=lease_seconds)}
+    row = connection.execute(_CLAIM, holder).one_or_none()
+    if row is None:
+        return None
+    taken = connection.execute(_TAKE_LANES, {"p_place": row.place, "p_batch": row.id}).rowcount
+    if taken != connection.execute(_STOP_WANTING, {"p_place": row.place}).rowcount:
+        raise LanesAstray(f"batch {row.id} could take {taken} lanes only")
+    run = connection.execute(_START_RUN, {"p_batch": row.id, "p_run": row.run, "p_now": now}).one()
     options = Options(Mode(run.mode), Execution(run.execution), run.is_ordered, run.has_event_handlers, run.start_at)
     return Claim(row.id, row.fence, row.run, options, row.control, row.key_id, run.started_at, run.attempts, row.is_cancel_wanted)
 
@@ -131,35 +146,27 @@ def _parameters(counts: Counts) -> dict[str, int]:
     return {f"p_{name}": getattr(counts, name) for name in _COUNTS}
 
 
-def finish(
-    engine: Engine,
-    batch_id: int,
-    fence: int,
-    *,
-    state: State,
-    counts: Counts,
-    status_msg: str = "",
-    code: str = "",
-    results_digest: str | None = None,
-    results_size: int | None = None,
-) -> bool:
-    """End a run for good (`completed`, `failed` or `cancelled`) and free its lanes. False: the lease was lost, nothing has changed.
+def finish(engine: Engine, batch_id: int, fence: int, *, state: State, counts: Counts, **reasons: Any) -> bool:
+    """End a run for good and free its lanes; `reasons` are the other fields of Ending. False: the lease was lost, nothing has changed.
 
     Raises CountLawBroken where the counts do not add up, ValueError for a state that is no end.
     """
-    if not state.is_over:
-        raise ValueError(f"a run does not end {state}")
-    counts.check()
-    ended: dict[str, Any] = {
-        "p_state": state, "p_status_msg": status_msg, "p_code": code, "p_results_digest": results_digest, "p_results_size": results_size,
-        "p_progress": 1.0, "p_now": clock.now(), "p_batch": batch_id,
-    }  # fmt: skip
+    ending = Ending(state, counts, **reasons)
+    ending.check()
     with writing(engine) as connection:
-        number = connection.scalar(_FINISH, {"p_batch": batch_id, "p_fence": fence, "p_state": state})
-        if number is None:
-            return False
-        connection.execute(_FINISH_RUN, ended | _parameters(counts) | {"p_run": number})
-        connection.execute(_FREE_LANES, {"p_batch": batch_id})
+        return _finish(connection, batch_id, fence, ending)
+
+
+def _finish(connection: Connection, batch_id: int, fence: int, ending: Ending) -> bool:
+    number = connection.scalar(_FINISH, {"p_batch": batch_id, "p_fence": fence, "p_state": ending.state})
+    if number is None:
+        return False
+    ended: dict[str, Any] = {
+        "p_state": ending.state, "p_status_msg": ending.status_msg, "p_code": ending.code, "p_results_digest": ending.results_digest,
+        "p_results_size": ending.results_size, "p_now": clock.now(), "p_batch": batch_id, "p_run": number,
+    }  # fmt: skip
+    connection.execute(_FINISH_RUN, ended | _parameters(ending.counts))
+    connection.execute(_FREE_LANES, {"p_batch": batch_id})
     return True
 
 

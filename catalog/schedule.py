@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, exists, func, or_, select, update
+from sqlalchemy import Connection, Engine, exists, func, or_, select, update
 
 import clock
 from catalog.database import insert, lock_queue, writing
@@ -40,7 +40,7 @@ def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection
             # Somebody else scheduled or cancelled it since we looked: look again.
 
 
-def _earlier(connection: Connection, batch_id: int, seen: Row[Any], options: Options) -> Scheduled | None:
+def _earlier(connection: Connection, batch_id: int, seen: Any, options: Options) -> Scheduled | None:
     same = select(runs.c.number).where(
         runs.c.batch_id == batch_id, *(runs.c[name].is_not_distinct_from(v) for name, v in _columns(options))
     )
@@ -48,7 +48,7 @@ def _earlier(connection: Connection, batch_id: int, seen: Row[Any], options: Opt
     return None if number is None else Scheduled(batch_id, number, is_repeat=True)
 
 
-def _schedule_if_still(connection: Connection, batch_id: int, seen: Row[Any], options: Options) -> int | None:
+def _schedule_if_still(connection: Connection, batch_id: int, seen: Any, options: Options) -> int | None:
     """Move the batch to `scheduled` if it still is as `seen` and may be; return its place, or None where it has changed since."""
     is_dry_run_over = exists().where(
         runs.c.batch_id == batches.c.id,

@@ -224,3 +224,21 @@ class Claim:
     started_at: datetime  # when the run was first claimed, if by an earlier attempt
     attempts: int  # this one included
     is_cancel_wanted: bool  # somebody wants it stopped: end it at once
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: what its worker tells the catalog at last."""
+
+    state: State  # completed, failed or cancelled
+    counts: Counts
+    status_msg: str = ""
+    code: str = ""  # why it failed, as a stable word
+    results_digest: str | None = None
+    results_size: int | None = None  # bytes
+
+    def check(self) -> None:
+        """Raise ValueError for a state that is no end, CountLawBroken where the counts do not add up."""
+        if not self.state.is_over:
+            raise ValueError(f"a run does not end {self.state}")
+        self.counts.check()
