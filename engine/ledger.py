@@ -1,7 +1,7 @@
 """The head and the ledger: our two small tables in the target, which make every chunk count exactly once.
 
-A run's *head* holds its fence: the number that take_over raises, so that an older holder's chunks are refused from then on. The *ledger* has
-a row for each committed chunk, written in the transaction of the chunk's own rows, so that one is there if and only if the other is.
+A run's *head* holds its fence: the number that take_over raises, so that an older holder's chunks are refused from then on. The *ledger*
+has a row for each committed chunk, written in the transaction of the chunk's own rows, so that one is there if and only if the other is.
 All functions take a raw connection or cursor (psycopg or sqlite3, in autocommit mode) and its dialect.
 """
 
@@ -29,16 +29,17 @@ ATTEMPTS = 4
 # Forward only: a new version appends a step, and no step is ever changed. {} is the prefix of our tables.
 STEPS = {
     "postgresql": [
-        """CREATE TABLE {}head (run text PRIMARY KEY, fence bigint NOT NULL, host text NOT NULL, pid integer NOT NULL, started text NOT NULL,
-            taken_at timestamptz NOT NULL);
+        """CREATE TABLE {}head (run text PRIMARY KEY, fence bigint NOT NULL, host text NOT NULL, pid integer NOT NULL,
+            started text NOT NULL, taken_at timestamptz NOT NULL);
         CREATE TABLE {}ledger (run text NOT NULL, chunk integer NOT NULL, fence bigint NOT NULL, file integer NOT NULL,
             first_record bigint NOT NULL, positions integer NOT NULL, next_line bigint NOT NULL, resume text NOT NULL,
             created integer NOT NULL, updated integer NOT NULL, deleted integer NOT NULL, skipped integer NOT NULL, errors integer NOT NULL,
-            records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL, PRIMARY KEY (run, chunk))""",
+            records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL,
+            PRIMARY KEY (run, chunk))""",
     ],
     "sqlite": [
-        """CREATE TABLE {}head (run TEXT PRIMARY KEY, fence INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, started TEXT NOT NULL,
-            taken_at TEXT NOT NULL) WITHOUT ROWID;
+        """CREATE TABLE {}head (run TEXT PRIMARY KEY, fence INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
+            started TEXT NOT NULL, taken_at TEXT NOT NULL) WITHOUT ROWID;
         CREATE TABLE {}ledger (run TEXT NOT NULL, chunk INTEGER NOT NULL, fence INTEGER NOT NULL, file INTEGER NOT NULL,
             first_record INTEGER NOT NULL, positions INTEGER NOT NULL, next_line INTEGER NOT NULL, resume TEXT NOT NULL,
             created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL, skipped INTEGER NOT NULL, errors INTEGER NOT NULL,
@@ -134,8 +135,8 @@ def add(cursor: Any, entry: LedgerEntry, dialect: Dialect) -> None:
 def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
     """Return the committed chunks of a run, in the order of their numbers."""
     mark = "%s" if dialect == "postgresql" else "?"
-    rows = connection.execute(f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark} ORDER BY chunk", (run,)).fetchall()
-    return [LedgerEntry(*row[:-1], committed_at=_as_moment(row[-1])) for row in rows]
+    sql = f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark} ORDER BY chunk"
+    return [LedgerEntry(*row[:-1], committed_at=_as_moment(row[-1])) for row in connection.execute(sql, (run,)).fetchall()]
 
 
 def forget(connection: Any, run: str, dialect: Dialect) -> None:

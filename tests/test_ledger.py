@@ -94,7 +94,7 @@ def test_a_chunk_counts_once(target: Target, connection: Any) -> None:
     """A second row for a run's chunk is refused by the database; entries come in the order of their chunks."""
     for chunk in (2, 0, 1):
         ledger.add(connection.cursor(), LedgerEntry("7-1", chunk, 1, 0, 0, 0, 1), target.dialect)
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         ledger.add(connection.cursor(), LedgerEntry("7-1", 1, 2, 0, 0, 0, 1), target.dialect)
     assert [e.chunk for e in ledger.entries(connection, "7-1", target.dialect)] == [0, 1, 2]
     assert ledger.entries(connection, "7-2", target.dialect) == []

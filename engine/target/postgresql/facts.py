@@ -19,8 +19,8 @@ CHILDREN = "SELECT h.inhparent, h.inhrelid FROM pg_catalog.pg_inherits h"
 
 # The facts of some tables. ----------------------------------------------------------------------------------------------------------
 RELATIONS = """
-SELECT c.oid, c.relkind IN ('v', 'f') OR pg_catalog.row_security_active(c.oid)
-    OR c.relhasrules AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('O', 'A'))
+SELECT c.oid, c.relkind IN ('v', 'f') OR pg_catalog.row_security_active(c.oid) OR c.relhasrules AND EXISTS (
+    SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('O', 'A')) AS has_rewrites
 FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s)
 """
 TRIGGERS = """
@@ -30,8 +30,8 @@ WHERE t.tgrelid = ANY (%(oids)s) AND NOT t.tgisinternal AND t.tgenabled IN ('O',
 COLUMNS = """
 SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, pg_catalog.format_type(a.atttypid, a.atttypmod) AS sql_type,
     a.attgenerated <> '' AS is_generated, CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END AS identity,
-    pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default, a.attcollation, l.collname, l.collnamespace::regnamespace::text AS collation_schema,
-    coalesce(l.collisdeterministic, true) AS is_deterministic
+    pg_catalog.pg_get_expr(d.adbin, d.adrelid) AS default, a.attcollation,
+    l.collname, l.collnamespace::regnamespace::text AS collation_schema, coalesce(l.collisdeterministic, true) AS is_deterministic
 FROM pg_catalog.pg_attribute a
 LEFT JOIN pg_catalog.pg_attrdef d ON a.atthasdef AND d.adrelid = a.attrelid AND d.adnum = a.attnum
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
@@ -40,8 +40,8 @@ ORDER BY a.attrelid, a.attnum
 """
 # An identity column's sequence depends on the column; the sequences of any other default are what the default depends on.
 SEQUENCES = """
-SELECT x.refobjid, x.refobjsubid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(s.relname), x.deptype = 'i',
-    pg_catalog.has_sequence_privilege(s.oid, 'USAGE, UPDATE')
+SELECT x.refobjid, x.refobjsubid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(s.relname) AS name,
+    true AS is_identity, pg_catalog.has_sequence_privilege(s.oid, 'USAGE, UPDATE') AS is_usable
 FROM pg_catalog.pg_depend x JOIN pg_catalog.pg_class s ON s.oid = x.objid JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
 WHERE x.refclassid = 'pg_catalog.pg_class'::regclass AND x.refobjid = ANY (%(oids)s) AND x.refobjsubid > 0
     AND x.classid = 'pg_catalog.pg_class'::regclass AND x.deptype = 'i' AND s.relkind = 'S'
@@ -59,14 +59,15 @@ WITH RECURSIVE used(oid) AS (
         CROSS JOIN LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0::oid END)) x(oid) WHERE x.oid <> 0)
 SELECT t.oid, t.typname, t.typnamespace = 'pg_catalog'::regnamespace AS is_system, t.typtype, t.typbasetype, t.typtypmod, t.typelem,
     t.typtype = 'b' AND t.typcategory = 'A' AND t.typlen = -1 AS is_array, t.typnotnull, t.typcollation,
-    CASE WHEN t.typtype = 'd' THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0) END AS default, pg_catalog.format_type(t.oid, -1) AS cast_type,
+    CASE WHEN t.typtype = 'd' THEN pg_catalog.pg_get_expr(t.typdefaultbin, 0) END AS default,
+    pg_catalog.format_type(t.oid, -1) AS cast_type,
     CASE WHEN t.typtype = 'e' THEN
         ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder) END AS labels
 FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
 """
 INDEXES = """
-SELECT i.indrelid, coalesce(k.conname, x.relname) AS name, i.indisprimary, i.indpred IS NOT NULL AS is_partial, i.indisunique, i.indisexclusion,
-    coalesce(k.condeferred, false) AS is_deferred, {nulls} AS nulls_are_equal, i.indkey::int2[] AS numbers, i.indnkeyatts,
+SELECT i.indrelid, coalesce(k.conname, x.relname) AS name, i.indisprimary, i.indpred IS NOT NULL AS is_partial,
+    i.indisunique, i.indisexclusion, coalesce(k.condeferred, false) AS is_deferred, {nulls} AS nulls_are_equal, i.indkey::int2[] AS numbers, i.indnkeyatts,
     i.indcollation::oid[] AS collations, EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid) AS has_parent
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u')
@@ -86,7 +87,8 @@ ORDER BY k.oid
 # Every change of the facts writes one of these catalogue rows anew, so that their last writers (xmin) tell it. Foreign keys to a table show
 # in its triggers. The privileges of sequences are left out: a run finds out about them by itself.
 FINGERPRINTS = """
-SELECT c.oid, 'c', pg_catalog.row_security_active(c.oid) || c.xmin::text FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s)
+SELECT c.oid, 'c' AS kind, pg_catalog.row_security_active(c.oid) || c.xmin::text AS text
+FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s)
 UNION ALL
 SELECT a.attrelid, 'a', string_agg(a.xmin::text, ',' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
 WHERE a.attrelid = ANY (%(oids)s) AND a.attnum > 0 GROUP BY 1

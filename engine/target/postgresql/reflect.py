@@ -76,7 +76,8 @@ class PostgresTables:
             if key not in self._known:
                 if key not in directory.oids:
                     raise KeyError(name if schema is None else f"{schema}.{name}")
-                self._reflect(directory, directory.around(directory.oids[key], {directory.oids[k] for k in self._known if k in directory.oids}))
+                known = {directory.oids[k] for k in self._known if k in directory.oids}
+                self._reflect(directory, directory.around(directory.oids[key], known))
             return self._known[key]
 
     def changed(self, tables: Iterable[Table]) -> list[Table]:
