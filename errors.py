@@ -28,10 +28,10 @@ class Problem:
 def nearest(name: str, names: Iterable[str], most: int = 10) -> tuple[str, ...]:
     """Return the names that could be used instead of a wrong one, those most like it first.
 
-    Likeness is that of their pairs of letters, whatever their case: a measure cheap enough for thousands of names and hundreds of faults.
+    Likeness is that of their letters and pairs of letters, whatever their case: cheap enough for thousands of names and hundreds of faults.
 
     >>> nearest("carier", ["flight", "Carrier", "name"], most=2)
-    ('Carrier', 'flight')
+    ('Carrier', 'name')
     """
     wanted = _pairs(name)
     return tuple(sorted(set(names), key=lambda n: (-len(wanted & _pairs(n)) / (len(wanted) + len(_pairs(n))), n))[:most])
@@ -40,7 +40,7 @@ def nearest(name: str, names: Iterable[str], most: int = 10) -> tuple[str, ...]:
 @lru_cache(maxsize=10_000)
 def _pairs(name: str) -> frozenset[str]:
     text = f" {name.casefold().replace('_', '')} "
-    return frozenset(map("".join, pairwise(text)))
+    return frozenset([*text, *map("".join, pairwise(text))])
 
 
 class LadingError(Exception):
@@ -62,10 +62,14 @@ class Refusal(LadingError):
 
 
 class ControlFileInvalid(LadingError):
-    """A control file has faults; `problems` holds all of them, in the order of their lines."""
+    """A control file has faults; `problems` holds all of them (of more than a thousand the first), in the order of their lines."""
+
+    MOST = 1000
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda p: p.line or 0)
+        if len(self.problems) > self.MOST:
+            self.problems[self.MOST :] = [Problem(f"and {len(self.problems) - self.MOST} faults more")]
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -62,8 +62,8 @@ class Text(Strict):
         if self.words and value not in self.words:
             raise ValidationError(said(f"{shown(value)} is not allowed here", nearest(value, self.words)))
         if self.longest is not None and not self.shortest <= len(value) <= self.longest:
-            bounds = f"{self.longest}" if self.shortest == self.longest else f"{self.shortest} to {self.longest}"
-            raise ValidationError(said(f"must have {bounds} characters, not {len(value)}"))
+            bounds = "1 character" if self.longest == 1 else f"{self.shortest} to {self.longest} characters"
+            raise ValidationError(said(f"must have {bounds}, not {len(value)}"))
         return str(value)
 
 
@@ -82,7 +82,7 @@ class Name(Text):
 def check_name(name: str) -> None:
     """Raise ValidationError where a key of the document cannot be a name."""
     if not 1 <= len(name) <= MAX_NAME:
-        raise ValidationError(said(f"a name has 1 to {MAX_NAME} characters, this one has {len(name)}"))
+        raise ValidationError(said(f"a name has 1 to {MAX_NAME} characters, not {len(name)}"))
     if _CONTROLS.search(name):
         raise ValidationError(said("a name has no control characters"))
 
@@ -143,15 +143,14 @@ class MapOf(Strict):
             raise ValidationError(said(f"must be a map, not {shown(value)}"))
         if not value:
             raise ValidationError(said("must not be empty"))
-        if self.are_names:
-            all_or_raise({key: fault_of(check_name, key) for key in value})
-        return dict(zip(value, _each(self.item, value.items()), strict=True))
+        bad_names = {key: fault_of(check_name, key) for key in value} if self.are_names else {}
+        return dict(zip(value, _each(self.item, value.items(), bad_names), strict=True))
 
 
-def _each(item: fields.Field, entries: Any) -> list[Any]:
-    """Check many values by one field; all their faults at once, by their place."""
+def _each(item: fields.Field, entries: Any, known: Mapping[Any, Any] | None = None) -> list[Any]:
+    """Check many values by one field; all their faults at once, by their place, with those known before."""
     out: list[Any] = []
-    wrong: dict[Any, Any] = {}
+    wrong: dict[Any, Any] = dict(known or {})
     for place, value in entries:
         if value is None and not item.allow_none:
             wrong[place] = [said("needs a value; the word null must stand in quotes" if isinstance(item, Text) else "needs a value")]

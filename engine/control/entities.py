@@ -9,7 +9,7 @@ from engine.control import mappings
 from engine.control.mappings import Owner
 from engine.control.scope import Place, Target, pick
 from engine.control.values import Values
-from engine.plan import EntityPlan, KeyPart, Lookup, Mapping, Step
+from engine.plan import EntityPlan, KeyPart, Lookup, Mapping, Missing, Step
 from engine.tables import Table, fold
 
 
@@ -152,8 +152,10 @@ def _key_parts(table: Table, key: Sequence[str], by_column: dict[str, Mapping], 
     used: list[Mapping] = []
     for name in key:
         mapping = by_column.get(name)
-        if mapping is None or not {column.name for column in mapping.columns} <= set(key) or mapping.source.bookkeeping is not None:
+        if mapping is None or mapping.source.bookkeeping is not None or not {column.name for column in mapping.columns} <= set(key):
             return []
+        if mapping.lookup is not None and mapping.lookup.missing is Missing.CLEAR:
+            return []  # Cleared, it would be null, and null never equals null: the record would be created anew every time.
         if not any(mapping is other for other in used):
             used.append(mapping)
             parts += _parts_of(table, mapping, f"{entity}->{name}")

@@ -14,6 +14,14 @@ from engine.tables import Column, Kind, Table, fold
 
 CONSTANT = "Constant"
 BOOKKEEPING = {word.value: word for word in Bookkeeping}
+_TEXTS = frozenset({Kind.TEXT, Kind.OTHER})
+_NUMBERS = _TEXTS | {Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT}
+FITS = {
+    Bookkeeping.NOW: _TEXTS | {Kind.DATE, Kind.TIME, Kind.TIME_TZ, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ},
+    Bookkeeping.BATCH_ID: _NUMBERS,
+    Bookkeeping.LINE_NUMBER: _NUMBERS,
+    Bookkeeping.FILE_NAME: _TEXTS,
+}
 IDENTITY = "id"
 
 _OF_DATA = ("input", "fallbackInput", "default", "map", "mapDefault", "filters")
@@ -116,6 +124,9 @@ def _converted(owner: Owner, name: str, place: Place, kind: str | None) -> Mappi
     if column_name is None or source is None:
         return None
     column = table.columns[column_name]
+    if source.bookkeeping is not None and not _holds(column, source.bookkeeping):
+        converter.at("type").fault(f"the column {column.name}, which is {column.sql_type}, cannot hold what {kind} gives")
+        return None
     is_of_data = kind != CONSTANT and kind not in BOOKKEEPING
     options = {key: value for key, value in (converter.value or {}).items() if key not in ("type", "input")} if is_of_data else {}
     convert = values.converter(converter if converter.value else place, kind if is_of_data else None, options, column, column.name)
@@ -132,6 +143,11 @@ def _source(values: Values, place: Place, converter: Place, name: str, kind: str
         return Source(constant=converter.value["value"])
     at = converter if converter.value else place
     return values.source(place, at, "input", name)
+
+
+def _holds(column: Column, word: Bookkeeping) -> bool:
+    is_too_small = word is Bookkeeping.BATCH_ID and column.bits is not None and column.bits < 64
+    return column.kind in FITS[word] and not is_too_small
 
 
 # What goes together ----------------------------------------------------------------------------------------------------
