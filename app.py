@@ -1,0 +1,119 @@
+"""The web application, and the only place where its parts are wired."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psycopg
+from flask import Flask, Response, g, request
+from sqlalchemy.exc import SQLAlchemyError
+
+import catalog
+import cli
+import logs
+from catalog import markers
+from engine.control import compile as compile_control
+from engine.plan import Plan
+from engine.target import open_target
+from errors import LadingError, TargetUnavailable
+from jobs import queues
+from routes import Parts, auth, batch, control, file, health, replies, results, schedule, status
+from schemas import control as control_files
+from settings import Settings
+from spool import open_spool
+
+R = TypeVar("R")
+
+BLUEPRINTS = (control.routes, batch.routes, file.routes, schedule.routes, status.routes, results.routes, health.routes)
+SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application from these settings, or from the environment. Nothing is connected to before the first request."""
+    settings = settings or Settings.from_environment()
+    logs.configure(settings.log_format)
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY_BYTES
+    app.extensions["lading"] = wire(settings)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    cli.register(app, settings)
+    app.before_request(_begin)
+    app.before_request(auth.refuse_keys_in_query)
+    app.register_error_handler(Exception, replies.answer_error)
+    app.after_request(_finish)
+    return app
+
+
+def wire(settings: Settings) -> Parts:
+    """Open, without connecting yet, all that the routes need."""
+    target = open_target(settings.target_url)
+
+    def compiled(data: bytes) -> Plan:
+        document = control_files.parse(data, settings.max_control_bytes)
+        return _of_target(lambda: compile_control(document, target.tables(), target.dialect))
+
+    return Parts(
+        settings=settings,
+        catalog=catalog.connect(settings.catalog_url),
+        spool=open_spool(settings.spool_url),
+        redis=queues.connect(settings.redis_url),
+        compile=compiled,
+        check_target=lambda: _of_target(lambda: target.tables().names()),
+    )
+
+
+def _of_target(ask: Callable[[], R]) -> R:
+    """Ask the target something; whatever its driver says has gone wrong is no fault of ours, nor of the caller's."""
+    try:
+        return ask()
+    except (psycopg.Error, sqlite3.Error) as error:
+        raise TargetUnavailable(str(error)) from error
+
+
+def say_if_spool_is_another(settings: Settings) -> None:
+    """Log an error where this process sees another spool than the catalog knows: a batch's files would not be found.
+
+    It runs at the start, perhaps before the server forks, so it uses a connection of its own.
+    """
+    engine = catalog.connect(settings.catalog_url)
+    try:
+        marker = open_spool(settings.spool_url).marker()
+        if markers.record_marker(engine, "spool", marker) != marker:
+            log.error("SPOOL_URL is not the spool that the catalog knows: all web and worker processes must share one")
+    except (SQLAlchemyError, OSError, LadingError) as error:
+        log.warning("could not compare the spool with the catalog's: %s", error)
+    finally:
+        engine.dispose()
+
+
+def _begin() -> None:
+    g.started = time.monotonic()
+    replies.take_request_id()
+
+
+def _finish(reply: Response) -> Response:
+    """Give every reply its id and its safe headers, and log the request: never its query, which may hold what is nobody's business."""
+    reply.headers["X-Request-Id"] = g.request_id
+    for name, value in SAFE_HEADERS.items():
+        reply.headers.setdefault(name, value)
+    fields = {
+        "method": request.method,
+        "path": request.path,
+        "status": reply.status_code,
+        "ms": round((time.monotonic() - g.started) * 1000, 1),
+        "request_id": g.request_id,
+        "key": g.key.id if "key" in g else None,
+    }
+    log.info("request", extra={"fields": fields})
+    return reply

@@ -1,0 +1,29 @@
+"""HTTP only, one file a step. A route parses, calls one function and replies; its docstring is its API text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from flask import current_app
+from redis import Redis
+from sqlalchemy import Engine
+
+from engine.plan import Plan
+from spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What app.py wires together for the routes; `parts()` gives it to them."""
+
+    settings: Any  # a settings.Settings; routes import no settings, they only read fields of it
+    catalog: Engine
+    spool: Spool
+    redis: Redis
+    compile: Callable[[bytes], Plan]  # control-file bytes against the target's tables; raises ControlFileInvalid, TargetUnavailable
+    check_target: Callable[[], object]  # raises what is wrong with the target
+
+
+def parts() -> Parts:
+    """Return the parts of the app that serves this request."""
+    return cast(Parts, current_app.extensions["lading"])

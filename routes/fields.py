@@ -1,0 +1,62 @@
+"""Read the fields of a request: a form, a JSON object or a query string, in any order."""
+
+import json
+from typing import Any
+
+from flask import request
+from marshmallow import Schema
+
+from errors import Problem, Refusal
+from schemas import requests
+
+
+def of_body(schema: Schema) -> dict[str, Any]:
+    """Return the fields of a small form or JSON object, checked; 400 for what is wrong with them, 415 for any other kind of body."""
+    refuse_query()
+    if request.is_json:
+        return requests.check(schema, _of_json())
+    if request.mimetype not in ("application/x-www-form-urlencoded", "multipart/form-data", ""):
+        raise Refusal(415, "body_unknown", f"A body of type {request.mimetype[:80]} is not read here: send a form or a JSON object.")
+    if request.files:
+        raise Refusal(400, "request_invalid", "No file is taken here.", [Problem("This is a file.", name[:80]) for name in request.files])
+    return requests.check(schema, of_form())
+
+
+def of_form() -> dict[str, Any]:
+    """Return the text fields of a form; one that is given twice is refused, because either could be meant."""
+    return _once(list(request.form.items(multi=True)))
+
+
+def of_query(schema: Schema) -> dict[str, Any]:
+    """Return the fields of the query string, checked."""
+    return requests.check(schema, _once(list(request.args.items(multi=True))))
+
+
+def refuse_query() -> None:
+    """Refuse fields in the query string of a POST: one passed over in silence (`?mode=dry-run`) would be a real import."""
+    if request.args:
+        problems = [Problem("Fields of a POST belong in its body.", name[:80]) for name in request.args]
+        raise Refusal(400, "field_in_query", "The query string holds fields.", problems)
+
+
+def _of_json() -> dict[str, Any]:
+    try:
+        given = json.loads(request.get_data(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Refusal(400, "request_invalid", "The body is no JSON.") from None
+    if not isinstance(given, dict):
+        raise Refusal(400, "request_invalid", "The body is no JSON object.")
+    return given
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    once = dict(pairs)
+    if len(once) != len(pairs):
+        names = [name for name, _ in pairs]
+        problems = [Problem("Given more than once.", name[:80]) for name in once if names.count(name) > 1]
+        raise Refusal(400, "request_invalid", "A field is given more than once.", problems)
+    return once

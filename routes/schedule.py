@@ -1,0 +1,63 @@
+"""Step 4: a batch is put into the queue."""
+
+from functools import lru_cache
+from typing import Any
+
+from flask import Blueprint, make_response
+from flask.typing import ResponseReturnValue
+
+import clock
+from catalog import batches, controls
+from catalog.batches import Batch, Execution, Mode, Options
+from engine.control import required_files
+from errors import Problem, Refusal
+from jobs import queues
+from routes import fields, parts, replies
+from routes.auth import requires, visible_batch
+from routes.idempotency import idempotent
+from routes.status import import_exit, settled_batch
+from schemas import control as control_files
+from schemas.requests import ScheduleRequest
+
+routes = Blueprint("schedule", __name__, url_prefix="/api")
+
+
+@routes.post("/schedule")
+@requires("import")
+def schedule_batch() -> ResponseReturnValue:
+    """Put a batch into the queue; with `wait`, reply when it is finished, `Import-Exit` saying how."""
+    given = fields.of_body(ScheduleRequest())
+    reply = make_response(_scheduled(given))
+    if given["wait"]:
+        reply.headers["Import-Exit"] = str(import_exit(settled_batch(given["batch"], given["wait"], Mode(given["mode"]))))
+    return reply
+
+
+@idempotent
+def _scheduled(given: dict[str, Any]) -> ResponseReturnValue:
+    batch = visible_batch(given["batch"])
+    _refuse_missing(batch)
+    options = Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], start_at=given["start_at"])
+    control = controls.get(parts().catalog, batch.control)
+    tables = control.tables if control else ()
+    scheduled = batches.schedule(parts().catalog, batch.id, options, tables, refuse_if_busy=given["when_busy"] == "refuse")
+    reply = replies.bare("SCHEDULED", {"status": "SCHEDULED", "batch": batch.id, "run": scheduled.run, "mode": options.mode})
+    is_due = options.start_at is None or options.start_at <= clock.now()  # A later start is announced by the sweep when its time comes.
+    if is_due and not queues.enqueue(parts().redis, batch.id):
+        reply.headers["Queue-Delayed"] = "true"
+    return reply
+
+
+def _refuse_missing(batch: Batch) -> None:
+    required = _required_files(batch.control)
+    uploaded = {file.name for file in batches.files(parts().catalog, batch.id)} if required else set()
+    problems = [Problem("This required file is missing.", name) for name in required if name not in uploaded]
+    if problems:
+        raise Refusal(422, "files_missing", f"Batch {batch.id} lacks files that its control file requires.", problems)
+
+
+@lru_cache(maxsize=256)
+def _required_files(digest: str) -> tuple[str, ...]:
+    """Return the names of the files that a stored control file requires; kept, since the bytes of a digest never change."""
+    with parts().spool.open(digest) as stored:
+        return required_files(control_files.parse(stored.read(), parts().settings.max_control_bytes))

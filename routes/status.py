@@ -1,0 +1,78 @@
+"""How a batch stands, and which batches there are."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from catalog import batches
+from catalog.batches import Batch, Mode, State
+from errors import Refusal
+from routes import fields, parts, replies
+from routes.auth import requires, visible_batch
+from routes.results import first_errors
+from schemas.replies import BatchReply, FileReply
+from schemas.requests import StatusQuery
+
+routes = Blueprint("status", __name__, url_prefix="/api")
+
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.25
+
+
+@routes.get("/batch/<batch>")
+@requires("read")
+def get_status(batch: str) -> ResponseReturnValue:
+    """Tell how a batch stands: one line, or JSON; with `wait`, as soon as it is finished."""
+    query = fields.of_query(StatusQuery())
+    found = settled_batch(batch, query["wait"], Mode(query["run"]) if query["run"] else None)
+    exit_status = import_exit(found)
+    status = 422 if exit_status == 2 and query["fail"] == "rows" else 200
+    reply = replies.json(_details(found, query), status) if replies.wants_json() else replies.text(line_of(found), status)
+    reply.headers["Import-Exit"] = str(exit_status)
+    if found.state in (State.SCHEDULED, State.RUNNING):
+        reply.headers["Retry-After"] = "1"
+    return reply
+
+
+def settled_batch(text: str, wait_seconds: float, mode: Mode | None = None) -> Batch:
+    """Return the batch when it is finished (or held), or as it is after `wait_seconds`, of which no more than the cap are waited."""
+    deadline = time.monotonic() + min(wait_seconds, parts().settings.wait_cap_seconds)
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        batch = visible_batch(text, mode)
+        if mode and batch.run is None:
+            raise Refusal(404, "run_unknown", f"Batch {batch.id} has no {mode} run.")
+        left = deadline - time.monotonic()
+        if batch.state.is_over or batch.state is State.HELD or left <= 0:
+            return batch
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
+def import_exit(batch: Batch) -> int:
+    """Return what a script may exit with: 0 all well, 1 failed or cancelled, 2 some rows refused, 3 not finished."""
+    if not batch.state.is_over:
+        return 3
+    if batch.state is not State.COMPLETED:
+        return 1
+    return 2 if batch.counts.errors else 0
+
+
+def line_of(batch: Batch) -> str:
+    """Return the status as one line; what is not the rule (unprocessed records, a reason) stands at its end."""
+    counts = batch.counts
+    line = f"{batch.state} input={counts.input} success={counts.success} error={counts.errors} skip={counts.skipped}"
+    line += f" unprocessed={counts.unprocessed}" if counts.unprocessed else ""
+    return f"{line} code={batch.code}" if batch.code else line
+
+
+def _details(batch: Batch, query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the status as JSON has it: the batch, its files and, if asked for, its first errors."""
+    details: dict[str, Any] = BatchReply().dump(batch)
+    details["files"] = FileReply(many=True).dump(batches.files(parts().catalog, batch.id))
+    if query["include_errors"]:
+        details["errors"] = first_errors(batch, query["max_errors"])
+    return details

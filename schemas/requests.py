@@ -1,0 +1,148 @@
+"""The shape of requests: which fields there are, and what each may hold. Meaning and state are the routes' and the catalog's business."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+from errors import Problem, Refusal
+
+MODES = ("dry-run", "import")
+EXECUTIONS = ("PerRecord", "AllOrNone")
+WHEN_BUSY = ("queue", "refuse")
+STATES = ("uploading", "scheduled", "running", "held", "completed", "failed", "cancelled")
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class Text(fields.String):
+    """Text that every database can hold: no NUL, no lone surrogate. A JSON number stands for its digits."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text: str = super()._deserialize(str(value) if type(value) is int else value, attr, data, **kwargs)
+        if "\0" in text or (not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text)):
+            raise ValidationError("Not a valid text: it holds a NUL or a lone surrogate.")
+        return text
+
+
+class Instant(fields.Field[datetime]):
+    """An instant as RFC 3339 writes it; one without a zone is refused, because nothing is guessed."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
+        try:
+            if isinstance(value, str) and _RFC3339.fullmatch(value):
+                return datetime.fromisoformat(value)
+        except ValueError:
+            pass  # A date that there is none of, such as 30 February: refused below like any other text.
+        raise ValidationError("Not an RFC 3339 instant with its zone, such as 2026-11-21T02:00:00Z (in a query string, write + as %2B).")
+
+
+class Addresses(fields.Field[list[str]]):
+    """One mail address, or several with commas between them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[str]:
+        if not isinstance(value, str) or len(value) > 1000:
+            raise ValidationError("Not a text of mail addresses, with commas between them, of at most 1000 characters.")
+        addresses = [a.strip() for a in value.split(",")]
+        for address in addresses:
+            validate.Email(error=f"Not a mail address: {address[:80]!r}.")(address)
+        return addresses
+
+
+class Request(Schema):
+    """The base of all: a field that is not known is a fault, never passed over."""
+
+    class Meta:
+        """Refuse unknown fields."""
+
+        unknown = RAISE
+
+
+def _choice(*allowed: str, **kwargs: Any) -> fields.String:
+    return fields.String(validate=validate.OneOf(allowed), **kwargs)
+
+
+def _wait() -> fields.Float:
+    return fields.Float(load_default=0.0, validate=validate.Range(min=0))
+
+
+class ControlRequest(Request):
+    """The text fields beside the file of `POST /api/control`."""
+
+    comment = Text(load_default="", validate=validate.Length(max=2000))
+    name = Text(load_default=None, validate=validate.Length(min=1, max=200))
+    sha256 = Text(load_default=None)
+
+
+class BatchRequest(Request):
+    """The fields of `POST /api/batch`."""
+
+    control = Text(required=True, validate=validate.Length(min=1, max=200))
+    comment = Text(load_default="", validate=validate.Length(max=2000))
+    file_name = Text(data_key="fileName", load_default="", validate=validate.Length(max=255))
+    creation_path = Text(
+        data_key="creationPath", load_default="",
+        validate=validate.Regexp(r"[A-Z0-9_]{1,15}\Z|\Z", error="Not 1 to 15 upper-case letters, digits and underscores."),
+    )  # fmt: skip
+    send_success_email_to = Addresses(data_key="sendSuccessEmailTo", load_default=list)
+    send_failure_email_to = Addresses(data_key="sendFailureEmailTo", load_default=list)
+
+
+class ScheduleRequest(Request):
+    """The fields of `POST /api/schedule`."""
+
+    batch = Text(required=True)
+    mode = _choice(*MODES, load_default="import")
+    execution = _choice(*EXECUTIONS, load_default="PerRecord")
+    is_ordered = fields.Boolean(data_key="ordered", load_default=False)
+    when_busy = _choice(*WHEN_BUSY, data_key="whenBusy", load_default="queue")
+    start_at = Instant(data_key="at", load_default=None)
+    wait = _wait()
+
+
+class StatusQuery(Request):
+    """The query string of `GET /api/batch/<id>`."""
+
+    wait = _wait()
+    include_errors = fields.Boolean(load_default=False)
+    max_errors = fields.Integer(load_default=100, validate=validate.Range(min=1, max=1000))
+    run = _choice(*MODES, load_default=None)
+    fail = _choice("rows", load_default=None)
+
+
+class BatchesQuery(Request):
+    """The query string of `GET /api/batches`."""
+
+    state = _choice(*STATES, load_default=None)
+    control = Text(load_default=None)
+    creation_path = Text(data_key="creationPath", load_default=None)
+    since = Instant(load_default=None)
+    key = Text(load_default=None)
+    cursor = Text(load_default=None)
+    limit = fields.Integer(load_default=50, validate=validate.Range(min=1, max=200))
+
+
+class NoFields(Request):
+    """A request that takes no field."""
+
+
+def check(schema: Schema, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given fields, typed and with their defaults; a Refusal 400 with everything wrong with them at once."""
+    try:
+        checked: dict[str, Any] = schema.load(given)
+    except ValidationError as error:
+        raise Refusal(400, "request_invalid", "The request cannot be carried out as it stands.", list(_problems(schema, error))) from None
+    return checked
+
+
+def _problems(schema: Schema, error: ValidationError) -> Iterator[Problem]:
+    known = {field.data_key or name: field for name, field in schema.fields.items()}
+    for name, messages in error.normalized_messages().items():
+        if name not in known:
+            yield Problem("No such field.", str(name)[:80], allowed=tuple(known))
+            continue
+        allowed = tuple(choice for v in known[name].validators if isinstance(v, validate.OneOf) for choice in v.choices)
+        for message in messages if isinstance(messages, list) else [str(messages)]:
+            yield Problem("Not an allowed value." if allowed and message.startswith("Must be one of") else message, name, allowed=allowed)
