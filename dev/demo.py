@@ -120,7 +120,7 @@ def main(folder: Path = ROOT / "var" / "demo") -> int:
             shutil.rmtree(folder, ignore_errors=True)
             make_target(folder / "target.db")
             env = environment(folder)
-            with running(int(os.environ.get("PORT") or free_port()), folder, env) as stack:
+            with running(int(os.environ.get("PORT") or free_port()), folder, env, is_quiet=True) as stack:
                 key = make_key(env)
                 is_right = show(stack.address, key, folder)
                 if is_short:
@@ -132,7 +132,7 @@ def main(folder: Path = ROOT / "var" / "demo") -> int:
         print("Stopped.")
         return 0
     except (RuntimeError, subprocess.CalledProcessError) as failure:
-        print(f"Stopped: {failure}.", file=sys.stderr)
+        print(f"Stopped: {failure}\nMore may stand in {folder / 'log'}.", file=sys.stderr)
     return 1
 
 

@@ -26,7 +26,7 @@ def main(folder: Path = ROOT / "var") -> int:
         print("Stopped.")
         return 0
     except RuntimeError as failure:
-        print(f"Stopped: {failure}.", file=sys.stderr)
+        print(f"Stopped: {failure}", file=sys.stderr)
     return 1
 
 

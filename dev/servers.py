@@ -43,9 +43,16 @@ def wheel_valkey() -> Path:
 
 def valkey_command(port: int, folder: Path, *, is_kept: bool) -> list[str]:
     """Return the command of a server on 127.0.0.1 that keeps its data in `folder` (append-only file), or keeps nothing at all."""
-    keeping = ["--appendonly", "yes"] if is_kept else ["--appendonly", "no"]
-    address = ["--bind", "127.0.0.1", "--port", str(port)]
-    return [str(valkey_program()), *address, "--dir", str(folder), "--save", "", "--daemonize", "no", "--loglevel", "warning", *keeping]
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(folder),
+        "logfile": str(folder / "log"),
+        "save": "",
+        "appendonly": "yes" if is_kept else "no",
+        "daemonize": "no",
+    }
+    return [str(valkey_program()), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str, timeout_seconds: float = 30) -> None:

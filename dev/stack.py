@@ -31,6 +31,7 @@ class Stack:
     port: int
     data: Path  # of the queue; catalog, spool and target lie where the settings in `env` say
     env: dict[str, str]
+    is_quiet: bool = False  # what the processes log goes to the file `log` among the data, not to the terminal
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     why_not_ready: str = ""
 
@@ -59,12 +60,16 @@ class Stack:
         folder = self.data / "valkey"
         folder.mkdir(exist_ok=True)
         self._spawn("valkey", valkey_command(port, folder.resolve(), is_kept=True))
-        wait_until(lambda: answers(port), self.processes["valkey"], "Valkey")
+        wait_until(lambda: answers(port), self.processes["valkey"], f"Valkey (its log is in {folder})")
         self.env["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
 
     def _spawn(self, name: str, command: list[str]) -> None:
         """Start a process in a session of its own, so that Ctrl-C reaches only us and we stop it when its turn comes."""
-        self.processes[name] = subprocess.Popen(command, cwd=ROOT, env=self.env, start_new_session=True, preexec_fn=end_with_parent)
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context((self.data / "log").open("ab")) if self.is_quiet else None
+            self.processes[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
+            )
 
     def _is_ready(self) -> bool:
         for name, process in self.processes.items():
@@ -127,11 +132,11 @@ def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def running(port: int, data: Path, env: dict[str, str]) -> Iterator[Stack]:
+def running(port: int, data: Path, env: dict[str, str], *, is_quiet: bool = False) -> Iterator[Stack]:
     """Run the service for as long as the block lasts; a signal to stop ends the block with Stopped."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _raise_stopped)
-    stack = Stack(port, data, env)
+    stack = Stack(port, data, env, is_quiet)
     try:
         stack.start()
         yield stack

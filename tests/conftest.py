@@ -107,8 +107,7 @@ def valkey() -> Iterator[redis.Redis]:
     folder = Path(tempfile.mkdtemp(prefix="valkey"))
     port = free_port()
     command = valkey_command(port, folder, is_kept=False)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
     wait_until(lambda: answers(port), process, "Valkey")
     with redis.Redis(host="127.0.0.1", port=port) as client:
         yield client

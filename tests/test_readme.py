@@ -16,7 +16,7 @@ from dev.stack import ROOT, Stack
 def service(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
     """Give the web process and two workers, on the demo's SQLite database."""
     demo.make_target(tmp_path / "target.db")
-    stack = Stack(free_port(), tmp_path, demo.environment(tmp_path) | {"REDIS_URL": redis_url})
+    stack = Stack(free_port(), tmp_path, demo.environment(tmp_path) | {"REDIS_URL": redis_url}, is_quiet=True)
     try:
         stack.start()
         yield stack
