@@ -1,0 +1,190 @@
+"""The refused records of a file as they stood in it, with its header, ready to be mended and sent again.
+
+The results say which records were refused and where each begins; here the file is read beside them, line by line, and nothing of it is
+parsed again: what goes out is byte for byte what came in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader, RawIOBase, TextIOWrapper
+from typing import Any, BinaryIO, NamedTuple
+
+from engine.faults import SKIPPED_HEADER
+from engine.readers.bytestream import Read, _decompressed as decompressed
+from engine.readers.limits import Limits
+
+_BLOCK_BYTES = 256 * 1024
+_PIECE_CHARACTERS = 64 * 1024
+_BOMS = ((b"\xff\xfe\x00\x00", "utf-32-le"), (b"\x00\x00\xfe\xff", "utf-32-be"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_STRUCTURE = re.compile(rb'["\[\]{},]')
+_IN_STRING = re.compile(rb'["\\]')
+
+
+class Mark(NamedTuple):
+    """What the results say of one line of the file."""
+
+    line: int  # 1-based: the first physical line of the record; in a JSON array the number of the element
+    is_kept: bool  # a refused record, or a `#` line of the multi-entity form
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What must be known of a file to cut it into lines as its reader did."""
+
+    encoding: str = "utf-8"
+    quote: str = '"'
+    is_multi_entity: bool = False
+    is_array: bool = False  # JSON: marks count elements, not lines
+
+
+def marks(rows: Iterable[list[str]], file_name: str) -> Iterator[Mark]:
+    """Return the marks of one file from rows of the results (the seven columns)."""
+    for row in rows:
+        if row[6] == file_name:
+            yield Mark(int(row[3]), row[2] == "Error" or row[0] == SKIPPED_HEADER.code)
+
+
+def refused(stream: BinaryIO, name: str, layout: Layout, results: Iterator[Mark], limits: Limits) -> Iterator[bytes]:
+    """Yield the file's header and its refused records, as bytes of the file (of a JSON array: an array of the refused elements).
+
+    `stream` is the file as it is stored; where its name says that it is compressed, what goes out is not. Memory does not grow with it.
+    Raises FileRefused where the file cannot be decompressed, or expands beyond the limits.
+    """
+    stream = BufferedReader(_Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES)
+    if layout.is_array:
+        yield from _gathered(_elements(stream, (mark.line for mark in results if mark.is_kept)))
+        return
+    text, encoding = _text(stream, layout.encoding)
+    numbered = _numbered(text)
+    lines = _groups_and_refused(numbered, results, layout.quote) if layout.is_multi_entity else _refused(numbered, results)
+    yield from _gathered(line.encode(encoding, "replace") for line in lines)
+
+
+class _Unpacked(RawIOBase):
+    """What reads a file's blocks, as a stream."""
+
+    def __init__(self, read: Read) -> None:
+        self._read, self._rest = read, b""
+
+    def readable(self) -> bool:
+        """Say that it can be read: a buffer over it asks."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Give what is left of a block, or the next one."""
+        view = memoryview(buffer)
+        block = self._rest or self._read()
+        size = min(len(block), len(view))
+        view[:size], self._rest = block[:size], block[size:]
+        return size
+
+
+def _text(stream: BufferedReader, encoding: str) -> tuple[TextIOWrapper, str]:
+    """Return the file as text whose lines end where the reader's lines end, and the encoding that gives its bytes back.
+
+    Where line ends and quotes are the bytes that they are in ASCII, the text is read as Latin-1: that has a character for every byte, so
+    that wrong bytes come out as they went in.
+    """
+    start = stream.peek(4)
+    wide = next((name for bom, name in _BOMS if start.startswith(bom)), None)
+    # A "utf-16" without its BOM would put one before every line that is encoded.
+    named = {"utf16": "utf-16-le", "utf32": "utf-32-le"}.get(re.sub("[-_ ]", "", encoding.lower()), encoding)
+    chosen = wide or ("latin-1" if '\r\n"'.encode(named) == b'\r\n"' else named)
+    return TextIOWrapper(stream, chosen, errors="replace", newline=""), chosen
+
+
+def _numbered(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
+    """Yield the lines with their numbers, a very long one in several pieces: nobody knows how long a line of a broken file is."""
+    number, is_cut_in_line_end = 1, False
+    while piece := text.readline(_PIECE_CHARACTERS):
+        if is_cut_in_line_end and piece != "\n":
+            number += 1
+        yield number, piece
+        is_cut_in_line_end = len(piece) == _PIECE_CHARACTERS and piece.endswith("\r")
+        number += piece.endswith(("\n", "\r")) and not is_cut_in_line_end
+
+
+def _refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark]) -> Iterator[str]:
+    """Keep the lines before the first record, and of each refused record all up to where the next one begins."""
+    is_kept, mark = True, next(results, None)
+    for number, line in lines:
+        while mark is not None and mark.line <= number:
+            is_kept, mark = mark.is_kept, next(results, None)
+        if is_kept:
+            yield line
+
+
+def _groups_and_refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark], quote: str) -> Iterator[str]:
+    """Do the same for the multi-entity form, whose `!` lines have no result and are kept wherever they stand.
+
+    A `!` within quotes is only a line of a value. Whether a quote is open is told by the number of quotes since the record began, since the
+    reader took that record for whole.
+    """
+    is_kept, is_open, mark, kept_line = True, False, next(results, None), 0
+    for number, line in lines:
+        while mark is not None and mark.line <= number:
+            is_kept, is_open, mark = mark.is_kept, False, next(results, None)
+        if number != kept_line and not is_open and line.startswith("!"):
+            kept_line = number
+        if is_kept or number == kept_line:
+            yield line
+        is_open ^= bool(line.count(quote) & 1)
+
+
+def _elements(stream: BufferedReader, wanted: Iterator[int]) -> Iterator[bytes]:
+    """Yield a JSON array of the wanted elements (1-based, ascending) of the array in the stream."""
+    last, separator = 0, b"[\n"
+    for number, piece in _cut(stream, wanted):
+        if number == last:
+            yield piece
+        elif piece := piece.lstrip():
+            yield separator + piece
+            last, separator = number, b",\n"
+    yield b"\n]\n" if last else b"[]\n"
+
+
+def _cut(stream: BufferedReader, wanted: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+    """Cut the wanted elements out of an array, in pieces with the element's number. Only brackets, commas and strings matter."""
+    target = next(wanted, None)
+    number = depth = at = 0  # the element that is read (0: before the array), how many brackets are open, where to look next
+    is_string = False
+    while target is not None and (block := stream.read(_BLOCK_BYTES)):
+        start = 0
+        while found := (_IN_STRING if is_string else _STRUCTURE).search(block, at):
+            byte, at = found[0], found.end()
+            if is_string:
+                is_string, at = byte != b'"', at + (byte == b"\\")  # what follows a backslash never ends a string
+                continue
+            if byte == b'"':
+                is_string = True
+                continue
+            depth += (byte in b"[{") - (byte in b"]}")
+            if number and (depth == 0 or (depth == 1 and byte == b",")):
+                if number == target:
+                    yield number, block[start : at - 1].rstrip()
+                    target = next(wanted, None)
+                start, number = at, number + 1
+            elif not number:
+                start, number = at, 1
+            if target is None or depth == 0 or (number == 1 and depth == 1 and byte == b"{"):
+                return
+        if number == target:
+            yield number, block[start:]
+        at = max(at - len(block), 0)
+
+
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small pieces to blocks that are worth sending."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _BLOCK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)

@@ -1,0 +1,118 @@
+"""What was refused: the rows as they stood in their file, the reasons beside them, and all errors rolled up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from catalog import batches
+from catalog.batches import Batch, BatchFile
+from engine import failed
+from engine.failed import Layout
+from engine.readers.bytestream import bare_name
+from engine.readers.limits import FileRefused, Limits
+from engine.rollup import Group, roll_up
+from errors import Refusal
+from routes import fields, parts, replies
+from routes.auth import requires
+from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, rows_of, stream, with_severity
+from schemas import control
+from schemas.control import Document
+
+routes = Blueprint("failed", __name__)
+
+_TYPES = {"jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values"}
+
+
+@routes.get("/batch/<batch>/failed/<path:name>")
+@requires("read")
+def get_failed(batch: str, name: str) -> ResponseReturnValue:
+    """Give the refused rows of a file as they stood in it, with its header, ready to be mended and sent again."""
+    found = _finished(batch)
+    file = _file(found, name)
+    layout, read = _layout(found.control, name)
+    settings = parts().settings
+    limits = Limits(expansion_ratio=settings.max_expansion_ratio, expanded_bytes=settings.max_expanded_bytes)
+    body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits)
+    plain_name = name[: len(bare_name(name))]
+    return stream(found, body, _TYPES.get(read, "text/csv"), f"failed-{plain_name.rpartition('/')[2]}")
+
+
+@routes.get("/batch/<batch>/failed/<path:name>/reasons")
+@requires("read")
+def get_reasons(batch: str, name: str) -> ResponseReturnValue:
+    """Give the results of a file's refused rows, in the order of the rows."""
+    found = _finished(batch)
+    _file(found, name)
+    rows = (row for row in with_severity(rows_of(found), "Error") if row[6] == name)
+    return stream(found, csv_of(rows), CSV_TYPE, f"reasons-{name.rpartition('/')[2]}.csv")
+
+
+@routes.get("/batch/<batch>/errors")
+@requires("read")
+def get_errors(batch: str) -> ResponseReturnValue:
+    """Give the errors rolled up by code, column and value: how many, the first lines, one example; the most frequent first."""
+    found = batch_with_run(batch, fields.of_query(RunQuery()))
+    groups = roll_up(rows_of(found))
+    if replies.wants_json():
+        return replies.json(
+            {"batch": found.id, "run": found.mode, "errors": sum(g.count for g in groups), "groups": [_details(g) for g in groups]}
+        )
+    return replies.text("".join(f"{_line(group)}\n" for group in groups))
+
+
+def _details(group: Group) -> dict[str, object]:
+    return {
+        "code": group.code, "column": group.column, "value": group.value, "count": group.count, "example": group.example,
+        "lines": [{"file": file, "line": line} for file, line in group.lines],
+    }  # fmt: skip
+
+
+def _line(group: Group) -> str:
+    """Return a group as one line, the count first, so that `sort` and `head` do what one expects."""
+    where = " ".join(f"{file}:{line}" for file, line in group.lines)
+    more = " ..." if group.count > len(group.lines) else ""
+    return " ".join(f"{group.count} {group.code} {group.column}: {group.example} ({where}{more})".split())
+
+
+def _finished(batch: str) -> Batch:
+    """Return the batch if its run is over: only then is it certain where the last refused row ends."""
+    found = batch_with_run(batch, fields.of_query(RunQuery()))
+    if not is_over(found):
+        raise Refusal(409, "not_finished", f"Batch {found.id} is {found.state}: wait until it is finished.", headers={"Retry-After": "1"})
+    return found
+
+
+def _file(batch: Batch, name: str) -> BatchFile:
+    for file in batches.files(parts().catalog, batch.id):
+        if file.name == name:
+            return file
+    raise Refusal(404, "file_unknown", f"Batch {batch.id} has no file {name[:80]!r}.")
+
+
+def _layout(digest: str, name: str) -> tuple[Layout, str]:
+    """Return how the control file has a file cut into lines, and what it is read as."""
+    with parts().spool.open(digest) as blob:
+        document: Document = control.parse(blob.read(), parts().settings.max_control_bytes)
+    files = document.data.get("files") or {}
+    said = files.get(name, files.get("DEFAULT")) or {}
+    read = said.get("read") or _by_ending(name)
+    if read == "xlsx":
+        raise Refusal(422, "no_rows_of_workbooks", "A workbook's rows cannot be given as they stood; .../reasons tells the sheet's rows.")
+    return Layout(said.get("encoding") or "utf-8", said.get("quote") or '"', not said.get("entity"), read == "json"), read
+
+
+def _by_ending(name: str) -> str:
+    ending = bare_name(name).rpartition(".")[2]
+    return {"ndjson": "jsonl"}.get(ending, ending if ending in ("tsv", "jsonl", "json", "xlsx") else "csv")
+
+
+def _refused(blob: BinaryIO, name: str, layout: Layout, marks: Iterator[failed.Mark], limits: Limits) -> Iterator[bytes]:
+    try:
+        with blob:
+            yield from failed.refused(blob, name, layout, marks, limits)
+    except FileRefused as error:
+        raise Refusal(422, "file_refused", f"{name}: {error}") from error

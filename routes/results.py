@@ -1,0 +1,93 @@
+"""The receipts of a run: the per-line log as it stands, filtered, in pages, or safe for a spreadsheet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+from marshmallow import fields as kinds, validate
+
+from catalog.batches import Batch
+from engine import results
+from engine.spreadsheet import neutral
+from errors import Refusal
+from routes import download, failed, fields, parts, replies
+from routes.auth import requires
+from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, lines, pieces, rows_of, stream, with_severity
+
+routes = Blueprint("results", __name__, url_prefix="/api")
+routes.register_blueprint(failed.routes)
+
+
+class ResultsQuery(RunQuery):
+    """The query string of `GET /api/batch/<id>/results`."""
+
+    severity = kinds.String(load_default=None, validate=validate.OneOf(("Information", "Warning", "Error")))
+    reader = kinds.String(data_key="for", load_default=None, validate=validate.OneOf(("spreadsheet",)))
+    cursor = kinds.Integer(load_default=0, validate=validate.Range(min=0))
+    limit = kinds.Integer(load_default=1000, validate=validate.Range(min=1, max=10_000))
+
+
+@routes.get("/batch/<batch>/results")
+@requires("read")
+def get_results(batch: str) -> ResponseReturnValue:
+    """Give the result of every record, in order: CSV, or JSON pages. While the batch runs, those that are certain so far."""
+    query = fields.of_query(ResultsQuery())
+    found = batch_with_run(batch, query)
+    if replies.wants_json():
+        return replies.json(_page(found, query["severity"], query["cursor"], query["limit"]))
+    name = f"results-{found.id}.csv"
+    if query["severity"] or query["reader"]:
+        rows = with_severity(rows_of(found), query["severity"])
+        return stream(found, csv_of(rows, neutral if query["reader"] else None), CSV_TYPE, name)
+    if found.run and found.run.results_digest:
+        return download.blob(parts().spool, found.run.results_digest, CSV_TYPE, name)
+    return stream(found, pieces(found), CSV_TYPE, name)
+
+
+def _page(batch: Batch, severity: str | None, cursor: int, limit: int) -> dict[str, Any]:
+    """Return some results as JSON, and where the next ones begin: a byte of the CSV, which stays right while the run goes on."""
+    position = cursor
+    items: list[dict[str, Any]] = []
+
+    def counted() -> Iterator[str]:
+        nonlocal position
+        for line in lines(pieces(batch, cursor)):
+            position += len(line.encode())
+            yield line
+
+    is_more = False
+    for row in results.parse(counted()):
+        if severity is None or row[2:3] == [severity]:
+            items.append(_item(row))
+        if is_more := len(items) == limit:
+            break
+    return {"batch": batch.id, "run": batch.mode, "items": items, "next": position if is_more or not is_over(batch) else None}
+
+
+def _item(row: list[str]) -> dict[str, Any]:
+    try:
+        code, message, severity, line, properties, entity_id, file = row
+        return {
+            "code": code, "message": message, "severity": severity, "line": int(line), "properties": json.loads(properties or "{}"),
+            "entity_id": entity_id or None, "file": file,
+        }  # fmt: skip
+    except ValueError:
+        raise Refusal(400, "cursor_invalid", "cursor: only what `next` said is a place to go on from.") from None
+
+
+def first_errors(batch: Batch, max_errors: int) -> list[dict[str, Any]]:
+    """Return the first errors of the batch's run as its status shows them; `data_row` holds the values at fault by column."""
+    return [_error(number, _item(row)) for number, row in enumerate(islice(with_severity(rows_of(batch), "Error"), max_errors), 1)]
+
+
+def _error(number: int, item: dict[str, Any]) -> dict[str, Any]:
+    row = item["properties"]
+    return {
+        "id": number, "message": item["message"], "data_row": row, "line": item["line"], "column": next(iter(row), None),
+        "code": item["code"], "file": item["file"],
+    }  # fmt: skip
