@@ -101,7 +101,9 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
     """
     number: ColumnElement[int] = batches.c.run
     if mode is not None:
-        number = select(func.max(runs.c.number)).where(runs.c.batch_id == batches.c.id, runs.c.mode == mode).scalar_subquery()
+        of_mode = runs.alias("of_mode")
+        last = select(func.max(of_mode.c.number)).where(of_mode.c.batch_id == batches.c.id, of_mode.c.mode == mode)
+        number = last.correlate(batches).scalar_subquery()
     joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == number))
     query = select(*batches.c, *(c.label(f"run_{c.name}") for c in runs.c)).select_from(joined).where(batches.c.id == batch_id)
     with reading(engine) as connection:
