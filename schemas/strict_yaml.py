@@ -17,7 +17,7 @@ from errors import ControlFileInvalid, Problem
 
 MAX_DEPTH = 20
 MAX_ALIASES = 100
-MAX_VALUES = 250_000  # all values of the document, those that aliases repeat counted each time
+MAX_VALUES = 100_000  # all values of the document, those that aliases repeat counted each time
 
 # PyYAML's wheels have libyaml for every common platform; its pure Python parser gives the same events, twenty times slower.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

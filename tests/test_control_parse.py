@@ -270,7 +270,7 @@ def test_an_alias_bomb_is_refused_at_once() -> None:
     """Aliases of aliases cannot grow beyond the limit of values."""
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 11)]
     started = time.perf_counter()
-    assert "more than 250000 values" in faults("\n".join(["l0: &l0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]", *levels]))[0]
+    assert "more than 100000 values" in faults("\n".join(["l0: &l0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]", *levels]))[0]
     assert time.perf_counter() - started < 1
 
 
@@ -284,32 +284,48 @@ def test_a_large_control_file_is_refused_unread() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "entities:\n" + "- x\n" * 240_000,
-        "entities:\n- {entity: A, input: [a], mappings: [" + "a: {input: x}, " * 40_000 + "]}",
-        MINIMAL + "  - b: {map: {" + ", ".join(f"{n}: {n}" for n in range(70_000)) + "}}\n",
-        "".join(f"a{n}: b\n" for n in range(90_000)),
-        "a: b\n" * 200_000,
+        "entities:\n" + "- x\n" * 99_000,
+        "entities:\n- {entity: A, input: [a], mappings: [" + "a: {input: x}, " * 19_000 + "]}",
+        MINIMAL + "  - b: {map: {" + ", ".join(f"{n}: {n}" for n in range(49_000)) + "}}\n",
+        "".join(f"a{n}: b\n" for n in range(49_000)),
+        "a: b\n" * 49_000,
     ],
 )
 def test_the_largest_control_files_are_read_in_bounded_time(text: str) -> None:
-    """A file as large as is allowed is read, or refused, within seconds."""
+    """A file of as many values as are allowed is read, or refused, within seconds."""
     started = time.perf_counter()
     try:
-        read(text[:1_040_000])
+        read(text)
     except ControlFileInvalid as invalid:
         assert invalid.problems
-    assert time.perf_counter() - started < 15
+    assert time.perf_counter() - started < 5
 
 
-YAMLISH = st.lists(
-    st.sampled_from(
-        "entities entity input mappings files DEFAULT id converter map filters null true no 012 : - [ ] { } , & * a b ! !!python/x ' \" # | > \n \t".split(
-            " "
-        )
-        + ["\n", "\n  ", "\n- ", ": ", "\n  - ", "&a ", "*a", "? ", "---\n", "%YAML 1.1\n", "\u2028", "\ufeff", "\x85"]
-    ),
-    max_size=60,
-).map("".join)
+WORDS = "entities entity input mappings files DEFAULT id converter map filters null true no 012 a b"
+MARKS = [
+    "\n",
+    "\n  ",
+    "\n- ",
+    ": ",
+    "\n  - ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "&a ",
+    "*a",
+    "? ",
+    "---\n",
+    "%YAML 1.1\n",
+    "!",
+    "!!x ",
+    "|",
+    "'",
+    '"',
+    "#",
+]
+YAMLISH = st.lists(st.sampled_from([*WORDS.split(), *MARKS, *MARKS, "\t", "\u2028", "\ufeff", "\x85"]), max_size=60).map("".join)
 
 
 @settings(max_examples=300, deadline=2_000)
@@ -336,7 +352,7 @@ def test_any_bytes_are_a_document_or_have_faults(data: bytes) -> None:
 
 def test_the_words_are_those_of_the_plan() -> None:
     """The words that the shape allows are those that the engine knows."""
-    assert control.ACTIONS == tuple(action.value for action in plan.Action)
+    assert tuple(action.value for action in plan.Action) == control.ACTIONS
     assert set(control.EMPTY_WORDS) == {word.value for word in plan.Empty}
     assert set(control.MISSING_WORDS) == {word.value for word in plan.Missing}
     assert set(control.FILTERS) == set(FILTERS)

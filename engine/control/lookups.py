@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.control.scope import Place, Target, named, pick
+from engine.control.scope import Place, Target, named, pick, reference_name
 from engine.control.values import Values
 from engine.plan import KeyPart, Lookup, Missing, Source, Step
 from engine.tables import Column, ForeignKey, Kind, Table
@@ -139,7 +139,7 @@ def _property_part(target: Target, asked: Asked, place: Place, table: Table, lab
     found = paths(target, table, column_text)
     if len(found) != 1 or source is None:
         if len(found) > 1:
-            names = ("_".join([*(step.foreign_key.columns[0] for step in steps), column.name]) for steps, column in found)
+            names = ("_".join([*(reference_name(step.foreign_key.columns[0]) for step in steps), column.name]) for steps, column in found)
             place.fault(f"'{label}' may mean several columns; name the reference by its column", column_text, names)
         elif not found:
             place.fault(f"there is no column '{column_text}' of {table.name}, nor of what it refers to", label, _labels(target, table))
@@ -159,7 +159,10 @@ def _labels(target: Target, table: Table) -> list[str]:
     labels = [f"{entity}->{name}" for name in table.columns]
     for fk in table.foreign_keys:
         other = target.get(fk.schema, fk.table)
-        labels += [f"{entity}->{fk.columns[0]}_{name}" for name in (other.columns if other is not None and len(fk.columns) == 1 else ())]
+        labels += [
+            f"{entity}->{reference_name(fk.columns[0])}_{name}"
+            for name in (other.columns if other is not None and len(fk.columns) == 1 else ())
+        ]
     return labels
 
 

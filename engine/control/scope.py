@@ -119,17 +119,23 @@ class Target:
     def references(self, table: Table, name: str) -> list[tuple[ForeignKey, Table]]:
         """Return the foreign keys that the name may mean: by their column, with or without its ending, else by what they refer to."""
         wanted = fold(name)
-        by_column = [
-            fk
-            for fk in table.foreign_keys
-            if len(fk.columns) == 1 and wanted in (fold(fk.columns[0]), fold(_REFERENCE_SUFFIX.sub("", fk.columns[0])))
-        ]
+        single = [fk for fk in table.foreign_keys if len(fk.columns) == 1]
+        by_column = [fk for fk in single if wanted in (fold(fk.columns[0]), fold(reference_name(fk.columns[0])))]
         found: dict[object, tuple[ForeignKey, Table]] = {}
         for fk in by_column or table.foreign_keys:
             other = self.get(fk.schema, fk.table)
             if other is not None and (by_column or self.is_called(other, name)):
                 found.setdefault((fk.columns, other.key), (fk, other))
         return list(found.values())
+
+
+def reference_name(column: str) -> str:
+    """Return what a foreign key's column calls what it refers to.
+
+    >>> reference_name("resource_id"), reference_name("originCode"), reference_name("dest")
+    ('resource', 'origin', 'dest')
+    """
+    return _REFERENCE_SUFFIX.sub("", column) or column
 
 
 def table_text(key: tuple[str | None, str]) -> str:
