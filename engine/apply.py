@@ -63,7 +63,9 @@ def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Conv
 class _Step:
     """One block on its way from converted columns to ops."""
 
-    def __init__(self, session: Session, resolver: Resolver, entity: EntityPlan, action: Action, size: int, faults: dict[int, list[Fault]]) -> None:
+    def __init__(
+        self, session: Session, resolver: Resolver, entity: EntityPlan, action: Action, size: int, faults: dict[int, list[Fault]]
+    ) -> None:
         self.session, self.resolver, self.entity, self.action, self.size = session, resolver, entity, action, size
         self.faults = faults
         self.skipped: dict[int, Fault] = {}
@@ -77,9 +79,7 @@ class _Step:
         own = self._written_texts(ready)
         is_strict = False
         for cells in ready.cells if self.action is not Action.DELETE else ():
-            written.append(
-                Written(cells.column, cells.values, cells.empties, cells.on_insert, cells.on_update, cells.mapping.is_masked)
-            )
+            written.append(Written(cells.column, cells.values, cells.empties, cells.on_insert, cells.on_update, cells.mapping.is_masked))
         for lookup_keys in ready.lookups:
             if lookup_keys.mapping is None:
                 identity = lookup_keys
@@ -122,7 +122,9 @@ class _Step:
         if texts is None:
             # The column gets its value from a default: no text here can tell whether it will be the one looked for.
             return self.action in (Action.INSERT, Action.MERGE)
-        is_key = self.entity.identity is not None and any(p.column.name == part.column.name and not p.path for p in self.entity.identity.parts)
+        is_key = self.entity.identity is not None and any(
+            p.column.name == part.column.name and not p.path for p in self.entity.identity.parts
+        )
         if not is_key and self.action is not Action.INSERT:
             return True
         return not {t for t in texts if t is not None}.isdisjoint(keys[0])

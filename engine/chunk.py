@@ -43,6 +43,9 @@ class Chunk:
     blocks: list[Block] = field(default_factory=list)
     faults: dict[int, list[Fault]] = field(default_factory=dict)  # the reader's verdicts, by position
     next_line: int = 0  # the physical line at which the next chunk begins
+    resume: str = ""  # what a reader must know besides next_line to go on behind this chunk, as JSON text; see engine.readers.read
+    warnings: list[str] = field(default_factory=list)  # worth saying of the file once (columns that nothing uses), not of a record
+    group_orders: list[str | None] = field(default_factory=list)  # ordered imports: by position a decimal number; None with a fault
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -122,7 +122,13 @@ class Resolver:
 
     @staticmethod
     def _missed(
-        lookup: Lookup, keys: list[Text], row: int, nearest: str | None, is_masked: bool, faults: dict[int, Fault], skipped: dict[int, Fault]
+        lookup: Lookup,
+        keys: list[Text],
+        row: int,
+        nearest: str | None,
+        is_masked: bool,
+        faults: dict[int, Fault],
+        skipped: dict[int, Fault],
     ) -> None:
         match lookup.missing:
             case Missing.ERROR:

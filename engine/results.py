@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import StringIO
+from pathlib import Path
 
 from engine.apply import Verdicts
 from engine.chunk import Chunk
-from engine.faults import CREATED, DELETED, NOT_REACHED, ROLLED_BACK, UNCHANGED, UPDATED, Fault, fault
-from engine.faults import Kind as FaultKind
+from engine.faults import CREATED, DELETED, NOT_REACHED, ROLLED_BACK, UNCHANGED, UPDATED, Fault, Kind as FaultKind, fault
 from engine.ops import CREATED as C, DELETED as D, REFUSED, SKIPPED, UNCHANGED as SAME, UPDATED as U
+from engine.sorting import external_sort
 
 HEADER = b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n"
 _BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
@@ -93,7 +94,8 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
 def _line(faults: list[Fault], line: int, row_id: str, file: str) -> str:
     """The first fault's code and severity, all faults' messages and values."""
     first = faults[0]
-    message = "; ".join(dict.fromkeys(f.message for f in faults))
+    # One physical line a record, whatever the value that the message quotes.
+    message = " ".join("; ".join(dict.fromkeys(f.message for f in faults)).splitlines())
     properties = {f.column: f.value for f in faults if f.column}
     shown = json.dumps(properties, ensure_ascii=False) if properties else ""
     return f"{first.kind.code},{cell(message)},{first.kind.severity},{line},{cell(shown)},{row_id},{file}\n"
@@ -103,7 +105,9 @@ def not_reached(chunk: Chunk, reason: str) -> bytes:
     """Write the segment of a chunk that the run did not come to; what the reader found wrong is still said."""
     unread = fault(NOT_REACHED, reason=reason)
     file = cell(chunk.file_name)
-    return "".join([_line(chunk.faults.get(p, [unread]), line, "", file) for p, line in enumerate(chunk.lines)]).encode("utf-8", "backslashreplace")
+    return "".join([_line(chunk.faults.get(p, [unread]), line, "", file) for p, line in enumerate(chunk.lines)]).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def taken_back(segment: bytes) -> bytes:
@@ -121,6 +125,17 @@ def _rewritten(segment: bytes, change) -> bytes:  # type: ignore[no-untyped-def]
     for row in csv.reader(StringIO(segment.decode(), newline="")):
         out.write(",".join(map(cell, change(row) if row[0] in _APPLIED else row)) + "\n")
     return out.getvalue().encode()
+
+
+def in_file_order(segments: Iterable[tuple[int, bytes]], scratch: Path) -> Iterator[bytes]:
+    """Yield the lines of (file, segment) pairs of an ordered run as they stand in the files, in flat memory."""
+    lines = (
+        (file, int(row[3]), text)
+        for file, segment in segments
+        for text, row in zip(segment.splitlines(keepends=True), csv.reader(StringIO(segment.decode(), newline="")), strict=True)
+    )
+    for _, _, text in external_sort(lines, lambda item: item[:2], scratch):
+        yield text
 
 
 def parse(lines: Iterable[str]) -> Iterator[list[str]]:

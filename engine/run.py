@@ -9,17 +9,18 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, Literal, Protocol
 
 from engine import results
 from engine.apply import Verdicts, apply
 from engine.chunk import Chunk
 from engine.convert import Context, Converted, convert
-from engine.faults import Fault, fault, FILE_REFUSED
+from engine.faults import FILE_REFUSED, Fault, fault
 from engine.ledger import LedgerEntry
 from engine.lookup import Resolver
 from engine.ops import REFUSED, Session
@@ -156,6 +157,7 @@ class _Run:
         self.entries: dict[int, LedgerEntry] = {}
         self.warnings: list[str] = []
         self.fence = 0
+        self.lock = Lock()
 
     def carry_out(self) -> RunResult:
         for file in self.order.files:
@@ -164,15 +166,14 @@ class _Run:
         self.entries = {entry.chunk: entry for entry in self.target.entries(self.order.run)}
         for entry in self.entries.values():
             self.counts += counts_of(entry)
-        refused = self._refused_files() if len(self.order.files) > 1 and not self.entries else {}
-        if refused:
-            return self._end_refused(refused)
+        if len(self.order.files) > 1 and not self.entries and self._has_refused_file():
+            return self._end_refused()
         try:
+            return self._as_one() if self.order.is_one_transaction else self._per_record()
+        except FileRefused:
             if self.order.is_one_transaction:
-                return self._as_one()
-            return self._per_record()
-        except FileRefused as refusal:
-            return self._end_refused({refusal.file_index: refusal})
+                self._take_back()
+            return self._end_refused()
 
     # Per record -----------------------------------------------------------------------------------------------------
     def _per_record(self) -> RunResult:
@@ -240,14 +241,14 @@ class _Run:
             deleted=counts.deleted,
             skipped=counts.skipped,
             errors=counts.errors,
-            unprocessed=counts.unprocessed,
             segment_digest=sha256(segment).hexdigest(),
             segment=segment if is_inline else None,
         )
 
     def _done(self, entry: LedgerEntry) -> None:
-        self.entries[entry.chunk] = entry
-        self.counts += counts_of(entry)
+        with self.lock:
+            self.entries[entry.chunk] = entry
+            self.counts += counts_of(entry)
         if entry.errors:
             # Refused chunks leave exception frames behind, which hold their rows until they are collected.
             gc.collect()
@@ -262,7 +263,7 @@ class _Run:
         chunks = self.chunks()
         stop: Stop | None = None
         broken: Fault | None = None
-        with closing(self.target.session()) as session:
+        with closing(self.target.connect()) as session:
             session.begin(self.order.run, self.fence, is_strict_constraints=self.order.execution == "PerRecord")
             try:
                 for chunk in chunks:
@@ -305,11 +306,18 @@ class _Run:
         """After a rollback: what would have been applied is unprocessed, and its results say so."""
         for number, entry in self.entries.items():
             segment = results.taken_back(segment_of(self.store, entry))
-            counts = Counts(records=entry.records, errors=entry.errors, unprocessed=entry.records - entry.errors)
             is_inline = len(segment) <= INLINE_BYTES
             if not is_inline:
                 self.store.write_segment(self.order.run, segment_name(number, self.fence), segment)
-            self.entries[number] = entry.replaced(counts, segment if is_inline else None)
+            self.entries[number] = replace(
+                entry,
+                created=0,
+                updated=0,
+                deleted=0,
+                skipped=0,
+                segment_digest=sha256(segment).hexdigest(),
+                segment=segment if is_inline else None,
+            )
         self.counts = sum_of(self.entries.values())
 
     # Ends -----------------------------------------------------------------------------------------------------------
@@ -330,38 +338,36 @@ class _Run:
             if chunk.number not in self.entries:
                 self._not_reached(chunk, reason)
 
-    def _refused_files(self) -> dict[int, FileRefused]:
+    def _has_refused_file(self) -> bool:
         """Look at the head of every file before anything is written."""
-        refused = {}
-        for number in range(len(self.order.files)):
-            try:
+        try:
+            for number in range(len(self.order.files)):
                 with closing(self._read(number, 0, None)) as chunks:
                     next(chunks, None)
-            except FileRefused as refusal:
-                refused[number] = refusal
-        return refused
+        except FileRefused:
+            return True
+        return False
 
-    def _end_refused(self, refused: dict[int, FileRefused]) -> RunResult:
-        """A file that cannot be read as a whole ends the run; every other record that was not reached is told so."""
+    def _end_refused(self) -> RunResult:
+        """A file that cannot be read as a whole ends the run; it gets one result, and so does every record that was not reached."""
         number = max(self.entries, default=-1) + 1
-        first_file = self.entries[number - 1].file if number else 0
-        for index in range(first_file, len(self.order.files)):
-            if index in refused:
-                number = self._refuse_file(number, index, refused[index])
-                continue
-            resume = self.entries[number - 1] if number and self.entries[number - 1].file == index else None
-            for chunk in self._read(index, number, resume):
-                self._not_reached(chunk, "another file of the batch cannot be read")
-                number = chunk.number + 1
-        messages = "; ".join(f"{self.order.files[i].name}: {r}" for i, r in refused.items())
-        return self._result("failed", "file_refused", messages)
+        last = self.entries.get(number - 1)
+        messages = []
+        for index in range(last.file if last else 0, len(self.order.files)):
+            try:
+                for chunk in self._read(index, number, last if last and last.file == index else None):
+                    self._not_reached(chunk, "a file of the batch cannot be read")
+                    number = chunk.number + 1
+            except FileRefused as refusal:
+                messages.append(f"{self.order.files[index].name}: {refusal}")
+                number = self._refuse_file(number, index, refusal)
+        return self._result("failed", "file_refused", "; ".join(messages))
 
     def _refuse_file(self, number: int, index: int, refusal: FileRefused) -> int:
-        chunk = Chunk(number, index, self.order.files[index].name, [refusal.line])
+        chunk = Chunk(number, index, self.order.files[index].name, [refusal.line or 1])
         chunk.faults[0] = [fault(FILE_REFUSED, reason=str(refusal))]
         verdicts = Verdicts([REFUSED], [""], chunk.faults)
-        entry = self._entry(chunk, results.count(verdicts), results.render(chunk, verdicts))
-        self.entries[number] = entry
+        self.entries[number] = entry = self._entry(chunk, results.count(verdicts), results.render(chunk, verdicts))
         self.counts += counts_of(entry)
         return number + 1
 
@@ -426,21 +432,18 @@ class _Run:
         where: dict[str, Any] = {}
         if last is not None:
             where = {"start_line": last.next_line, "first_record": last.first_record + last.positions, "resume": last.resume}
-        try:
-            with file.open() as stream:
-                yield from read(
-                    stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
-                    resolve_name=self.resolve_name, limits=self.order.limits, chunk_records=self.order.chunk_records,
-                    chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
-                )  # fmt: skip
-        except FileRefused as refusal:
-            refusal.file_index = index
-            raise
+        with file.open() as stream:
+            yield from read(
+                stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
+                resolve_name=self.resolve_name, limits=self.order.limits, chunk_records=self.order.chunk_records,
+                chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
+            )  # fmt: skip
 
 
 def counts_of(entry: LedgerEntry) -> Counts:
-    """Return a ledger row's counts."""
-    return Counts(entry.records, entry.created, entry.updated, entry.deleted, entry.skipped, entry.errors, entry.unprocessed)
+    """Return a ledger row's counts; the records that it does not tell of were not processed."""
+    told = entry.created + entry.updated + entry.deleted + entry.skipped + entry.errors
+    return Counts(entry.records, entry.created, entry.updated, entry.deleted, entry.skipped, entry.errors, entry.records - told)
 
 
 def sum_of(entries: Any) -> Counts:

@@ -101,8 +101,8 @@ class Writers:
     def __init__(self, target: Target, write: Write, number: int) -> None:
         """`write` is called with a session, a chunk and its converted blocks; what it raises comes out of submit() or wait()."""
         self._write = write
-        self._is_inline = not target.can_share or number < 1
-        self._session = target.session() if self._is_inline else None
+        self._is_inline = not target.can_share_writing or number < 1
+        self._session = target.connect() if self._is_inline else None
         self._condition = threading.Condition()
         self._in_flight: dict[int, Footprint] = {}
         self._errors: list[BaseException] = []
@@ -161,9 +161,9 @@ class Writers:
                 if self._errors:
                     # An earlier chunk failed: what was under way behind it ends here, unwritten.
                     continue
-                session = session or target.session()
+                session = session or target.connect()
                 self._write(session, *work)
-            except BaseException as error:  # noqa: BLE001  it is raised again in the thread that submits
+            except BaseException as error:
                 with self._condition:
                     self._errors.append(error)
             finally:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from engine import ledger
-from engine.ledger import Dialect
+from engine.ledger import Dialect, LedgerEntry
+from engine.ledger_holder import this_process
 from engine.tables import Tables
 from errors import TargetUnavailable
 
@@ -22,6 +27,7 @@ class Target:
     """One database, by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`."""
 
     dialect: Dialect
+    can_share_writing: bool  # several sessions may write at once
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -40,9 +46,35 @@ class Target:
                 self._tables.refresh()
             return self._tables  # type: ignore[no-any-return]
 
-    def connect(self) -> Session:
+    def session(self) -> Session:
         """Open a session: a connection of its own, which its user closes."""
         raise NotImplementedError
+
+    def take_over(self, run: str) -> int:
+        """Make this process the holder of a run; return its fence (see ledger.take_over)."""
+        with self._raw() as connection:
+            return ledger.take_over(connection, run, *this_process(), self.dialect)
+
+    def entries(self, run: str) -> list[LedgerEntry]:
+        """Return a run's committed chunks, in order."""
+        with self._raw() as connection:
+            return ledger.entries(connection, run, self.dialect)
+
+    def forget(self, run: str) -> None:
+        """Drop a finished run's head and ledger."""
+        with self._raw() as connection:
+            ledger.forget(connection, run, self.dialect)
+
+    @contextmanager
+    def _raw(self) -> Iterator[Any]:
+        """Give a plain connection for a moment; an error of the database is TargetUnavailable."""
+        connection = self.connect_raw()
+        try:
+            yield connection
+        except (psycopg.Error, sqlite3.Error) as error:
+            raise TargetUnavailable(f"{self.dialect}: {error}") from error
+        finally:
+            connection.close()
 
     def connect_raw(self) -> Any:
         """Open a plain database connection in autocommit mode, as the ledger's functions want it; TargetUnavailable if that fails."""
@@ -50,11 +82,33 @@ class Target:
 
     def create_ledger(self) -> None:
         """Make our tables in the target, or bring them to this version."""
-        connection = self.connect_raw()
-        try:
+        with self._raw() as connection:
             ledger.create(connection, self.dialect)
-        finally:
-            connection.close()
+
+    def take_over(self, run: str) -> int:
+        """Become the holder of a run; return its fence. See engine.ledger.take_over."""
+        with self._ours() as connection:
+            return ledger.take_over(connection, run, *this_process(), self.dialect)
+
+    def entries(self, run: str) -> list[LedgerEntry]:
+        """Return the committed chunks of a run."""
+        with self._ours() as connection:
+            return ledger.entries(connection, run, self.dialect)
+
+    def forget(self, run: str) -> None:
+        """Drop a finished run's head and ledger."""
+        with self._ours() as connection:
+            ledger.forget(connection, run, self.dialect)
+
+    @contextmanager
+    def _ours(self) -> Iterator[Any]:
+        """Give the kept connection to one user; TargetUnavailable where it fails."""
+        with self._lock:
+            connection = self._keep()
+            try:
+                yield connection
+            except (psycopg.Error, sqlite3.Error) as error:
+                raise TargetUnavailable(f"the ledger cannot be reached: {str(error).strip()}") from error
 
     def close(self) -> None:
         """Close the connection that is kept for reflection."""
@@ -90,8 +144,10 @@ _PARENTS: list[Any] = []  # connections of a parent process, kept from being col
 
 class _Postgres(Target):
     dialect = "postgresql"
+    can_share = True
+    can_share_writing = True
 
-    def connect(self) -> Session:
+    def session(self) -> Session:
         from engine.target.postgresql.session import PostgresSession
 
         return PostgresSession(self.connect_raw())
@@ -113,12 +169,14 @@ class _Postgres(Target):
 
 class _Sqlite(Target):
     dialect = "sqlite"
+    can_share = False
+    can_share_writing = False
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.path = url.removeprefix("sqlite:///")
 
-    def connect(self) -> Session:
+    def session(self) -> Session:
         from engine.target.sqlite.session import SqliteSession
 
         return SqliteSession(self.connect_raw())

@@ -17,8 +17,9 @@ KINDS = {
 """Kinds of the types of pg_catalog; citext, which is an extension's, is told by its name wherever it lives."""
 
 BITS = {"int2": 16, "int4": 32, "int8": 64}
-ONE_TEXT = {Kind.INTEGER, Kind.UUID, Kind.BOOLEAN, Kind.DATE, Kind.ENUM, Kind.BINARY, Kind.TIME, Kind.TIMESTAMP}
-EXACT = ONE_TEXT | {Kind.TIME_TZ, Kind.TIMESTAMP_TZ}
+ONE_TEXT = {Kind.INTEGER, Kind.UUID, Kind.BOOLEAN, Kind.DATE, Kind.ENUM, Kind.BINARY}
+# Times are printed without the zeros that end a second's fraction, so that their canonical text is not the one that the database gives.
+EXACT = ONE_TEXT | {Kind.TIME, Kind.TIMESTAMP, Kind.TIME_TZ, Kind.TIMESTAMP_TZ}
 VARIABLE_HEADER = 4  # bytes that a type modifier of varchar, char and numeric counts in
 BYTEWISE_COLLATIONS = {0, 100, 950, 951}  # none, default, C, POSIX: all of them tell apart whatever differs
 

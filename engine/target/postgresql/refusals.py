@@ -12,7 +12,6 @@ from engine.ops import Ops, Session
 from engine.target.postgresql import rowloop
 
 
-
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The diagnostics of one refused row."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from engine.ops import Late, Ops, Written
 from engine.plan import Action, Lookup, Missing
-from engine.target.postgresql.sql import Address, differs, joined, locator, results_of
 from engine.tables import Kind, Table, quote
+from engine.target.postgresql.sql import differs, joined, locator, results_of
 
 # What the function returns as `outcome`, beside the kinds of engine.ops.
 FORBIDDEN_FOUND, FORBIDDEN_ABSENT, AMBIGUOUS, NOT_WRITTEN, VANISHED = "F", "A", "2", "N", "V"
@@ -116,7 +116,7 @@ def _at(table: Table) -> str:
 
 
 def _cast(table: Table, name: str, kind: str) -> str:
-    return kind if name == Address else table.columns[name[1:-1].replace('""', '"')].cast_type
+    return table.columns[name[1:-1].replace('""', '"')].cast_type if table.primary_key else kind
 
 
 def _insert(ops: Ops) -> str:
@@ -149,7 +149,8 @@ def _update(ops: Ops) -> str:
     # The values go through the columns' own types before they are compared, as they would when assigned; texts
     # do not, for there an explicit cast would cut what an assignment refuses.
     typed = ", ".join(
-        f"s0.{quote(w.column.name)}{'' if w.column.kind is Kind.TEXT else '::' + w.column.sql_type} AS {quote(w.column.name)}" for w in ops.written
+        f"s0.{quote(w.column.name)}{'' if w.column.kind is Kind.TEXT else '::' + w.column.sql_type} AS {quote(w.column.name)}"
+        for w in ops.written
     )
     return f"""
      SELECT {is_other} INTO is_other FROM {table.quoted} t, LATERAL (SELECT {typed} FROM (SELECT {new}) s0) s WHERE {at};
@@ -211,4 +212,4 @@ BEGIN
   IF outcome <> '!' THEN state := NULL; END IF;
   RETURN NEXT;
  END LOOP;
-END $lading$"""  # noqa: S608  every name is reflected and quoted, every value is staged
+END $lading$"""

@@ -28,7 +28,9 @@ class Shape:
         own = [key for key in table.foreign_keys if (key.schema, key.table) == table.key]
         # A trigger, rule or policy may change, drop or count rows as they come: only one by one tells what becomes of each.
         is_plain = not table.has_triggers and not table.has_rewrites
-        is_order_free = not (ops.action is Action.DELETE and own) and not (table.has_exclusion and ops.action in (Action.UPDATE, Action.MERGE))
+        is_order_free = not (ops.action is Action.DELETE and own) and not (
+            table.has_exclusion and ops.action in (Action.UPDATE, Action.MERGE)
+        )
         references = tuple(
             (ours, theirs) for key in own for ours, theirs in zip(key.columns, key.referenced_columns, strict=True) if ours in names
         )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.ops import Written
 from engine.plan import Lookup
 from engine.tables import Column, Kind, Table, quote
 
-Address = "ctid"  # names a row of a table without a primary key, within one transaction
+_ADDRESS = [("ctid", "tid")]  # names a row of a table without a primary key, within one transaction
+_ADDRESS_AMONG_CHILDREN = [("tableoid", "oid"), *_ADDRESS]
 
 
 def locator(table: Table) -> list[tuple[str, str]]:
     """Return (column as SQL, its type) of what names one row: the primary key, else the row's address."""
     if not table.primary_key:
-        return [(Address, "tid")]
+        return _ADDRESS_AMONG_CHILDREN if table.has_children else _ADDRESS
     return [(quote(name), table.columns[name].sql_type) for name in table.primary_key]
 
 
@@ -72,16 +72,9 @@ def same(lookup: Lookup) -> str:
     arrays = ", ".join(["%s::text[]"] * len(names))
     parts = []
     for name, part in zip(names, lookup.parts, strict=True):
-        collate = f" COLLATE {collation_sql(part.column)}" if part.column.collation else ""
+        collate = f" COLLATE {part.column.collation}" if part.column.collation else ""
         parts.append(f"(k.{name}::{part.column.cast_type}){collate}")
-    return (
-        f"SELECT k.o, min(k.o) OVER (PARTITION BY {', '.join(parts)}) FROM unnest({arrays}) WITH ORDINALITY AS k({', '.join(names)}, o)"
-    )
-
-
-def collation_sql(column: Column) -> str:
-    """Return a column's collation as SQL; reflection gives `schema.name` or a bare name."""
-    return ".".join(quote(p) for p in (column.collation or "").split("."))
+    return f"SELECT k.o, min(k.o) OVER (PARTITION BY {', '.join(parts)}) FROM unnest({arrays}) WITH ORDINALITY AS k({', '.join(names)}, o)"
 
 
 def comparable(column: Column, alias: str) -> str:
@@ -105,7 +98,7 @@ def stage_table(name: str, table: Table, columns: Sequence[Column]) -> str:
 
 
 def _collate(column: Column) -> str:
-    return f" COLLATE {collation_sql(column)}" if column.collation and column.kind is Kind.TEXT else ""
+    return f" COLLATE {column.collation}" if column.collation and column.kind is Kind.TEXT else ""
 
 
 def on_locator(table: Table) -> str:
@@ -131,8 +124,3 @@ def update(stage: str, table: Table, columns: Sequence[Column]) -> str:
 def delete(stage: str, table: Table) -> str:
     """Delete the staged rows, returning the numbers of their ops."""
     return f"DELETE FROM {table.quoted} t USING {stage} s WHERE {on_locator(table)} RETURNING s.o"
-
-
-def names(written: Sequence[Written]) -> list[Column]:
-    """Return the columns of what is written."""
-    return [w.column for w in written]
