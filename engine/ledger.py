@@ -10,9 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from hashlib import sha256
+from typing import Any, Literal, Protocol
 
 import psycopg
 
@@ -34,7 +35,7 @@ STEPS = {
         CREATE TABLE {}ledger (run text NOT NULL, chunk integer NOT NULL, fence bigint NOT NULL, file integer NOT NULL,
             first_record bigint NOT NULL, positions integer NOT NULL, next_line bigint NOT NULL, resume text NOT NULL,
             created integer NOT NULL, updated integer NOT NULL, deleted integer NOT NULL, skipped integer NOT NULL, errors integer NOT NULL,
-            records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL,
+            unprocessed integer NOT NULL, records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL,
             PRIMARY KEY (run, chunk))""",
     ],
     "sqlite": [
@@ -43,10 +44,22 @@ STEPS = {
         CREATE TABLE {}ledger (run TEXT NOT NULL, chunk INTEGER NOT NULL, fence INTEGER NOT NULL, file INTEGER NOT NULL,
             first_record INTEGER NOT NULL, positions INTEGER NOT NULL, next_line INTEGER NOT NULL, resume TEXT NOT NULL,
             created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL, skipped INTEGER NOT NULL, errors INTEGER NOT NULL,
-            records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB, committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
+            unprocessed INTEGER NOT NULL, records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB, committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
     ],
 }
 PREFIX = {"postgresql": "lading.", "sqlite": "lading_"}
+
+
+class Counted(Protocol):
+    """What became of some records, in numbers."""
+
+    created: int
+    updated: int
+    deleted: int
+    skipped: int
+    errors: int
+    unprocessed: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +79,19 @@ class LedgerEntry:
     deleted: int = 0
     skipped: int = 0
     errors: int = 0
+    unprocessed: int = 0
     records: int = 0
     segment_digest: str = ""  # of the chunk's results
     segment: bytes | None = None  # the results themselves if they are small (MAX_INLINE_BYTES), else they lie in the spool
     committed_at: datetime | None = None  # set by add
 
+    def replaced(self, counts: Counted, segment: bytes | None) -> LedgerEntry:
+        """Return the entry with other counts and results, as after a rollback; without a segment, that lies in the spool."""
+        numbers = {name: getattr(counts, name) for name in _COUNTS}
+        return replace(self, **numbers, segment=segment, segment_digest=sha256(segment).hexdigest() if segment is not None else "")
 
+
+_COUNTS = ("created", "updated", "deleted", "skipped", "errors", "unprocessed", "records")
 _NAMES = [f.name for f in fields(LedgerEntry)]
 
 

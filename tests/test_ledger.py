@@ -22,7 +22,7 @@ from engine.target import Target, open_target
 from errors import LeaseLost, TargetUnavailable
 
 ME = ("here", 1, "")
-ENTRY = LedgerEntry("7-1", 0, 1, 0, 0, 3, 5, '{"group": 1}', 1, 0, 0, 1, 1, 3, "ab" * 32, b"\x00segment")
+ENTRY = LedgerEntry("7-1", 0, 1, 0, 0, 3, 5, '{"group": 1}', 1, 0, 0, 1, 1, 0, 3, "ab" * 32, b"\x00segment")
 
 
 @pytest.fixture
