@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 
@@ -45,7 +46,7 @@ class Stack:
         self.data.mkdir(parents=True, exist_ok=True)
         if not self.env.get("REDIS_URL") and not self.env.get("REDIS_URL_FILE"):
             self._start_valkey()
-        subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=self.env, check=True)
+        self._upgrade()
         gunicorn = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{self.port}", "--log-level", "warning", "wsgi:app"]
         self._spawn("web", gunicorn)
         for number in range(1, WORKERS + 1):
@@ -63,10 +64,19 @@ class Stack:
         wait_until(lambda: answers(port), self.processes["valkey"], f"Valkey (its log is in {folder})")
         self.env["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
 
+    def _upgrade(self) -> None:
+        """Do what the Procfile's `release` does."""
+        with self._log() as log:
+            done = subprocess.run([sys.executable, "-m", "flask", "db", "upgrade"], cwd=ROOT, env=self.env, stdout=log, stderr=log)
+        if done.returncode:
+            raise RuntimeError("`flask db upgrade` failed")
+
+    def _log(self) -> contextlib.AbstractContextManager[BinaryIO | None]:
+        return (self.data / "log").open("ab") if self.is_quiet else contextlib.nullcontext()
+
     def _spawn(self, name: str, command: list[str]) -> None:
         """Start a process in a session of its own, so that Ctrl-C reaches only us and we stop it when its turn comes."""
-        with contextlib.ExitStack() as stack:
-            log = stack.enter_context((self.data / "log").open("ab")) if self.is_quiet else None
+        with self._log() as log:
             self.processes[name] = subprocess.Popen(
                 command, cwd=ROOT, env=self.env, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
             )
