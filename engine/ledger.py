@@ -35,7 +35,8 @@ STEPS = {
         CREATE TABLE {}ledger (run text NOT NULL, chunk integer NOT NULL, fence bigint NOT NULL, file integer NOT NULL,
             first_record bigint NOT NULL, positions integer NOT NULL, next_line bigint NOT NULL, resume text NOT NULL,
             created integer NOT NULL, updated integer NOT NULL, deleted integer NOT NULL, skipped integer NOT NULL, errors integer NOT NULL,
-            unprocessed integer NOT NULL, records integer NOT NULL, segment_digest text NOT NULL, segment bytea, committed_at timestamptz NOT NULL,
+            unprocessed integer NOT NULL, records integer NOT NULL, segment_digest text NOT NULL, segment bytea,
+            committed_at timestamptz NOT NULL,
             PRIMARY KEY (run, chunk))""",
     ],
     "sqlite": [
@@ -44,7 +45,8 @@ STEPS = {
         CREATE TABLE {}ledger (run TEXT NOT NULL, chunk INTEGER NOT NULL, fence INTEGER NOT NULL, file INTEGER NOT NULL,
             first_record INTEGER NOT NULL, positions INTEGER NOT NULL, next_line INTEGER NOT NULL, resume TEXT NOT NULL,
             created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL, skipped INTEGER NOT NULL, errors INTEGER NOT NULL,
-            unprocessed INTEGER NOT NULL, records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB, committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
+            unprocessed INTEGER NOT NULL, records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB,
+            committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
     ],
 }
 PREFIX = {"postgresql": "lading.", "sqlite": "lading_"}

@@ -7,8 +7,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -50,40 +48,17 @@ class Target:
         """Open a session: a connection of its own, which its user closes."""
         raise NotImplementedError
 
-    def take_over(self, run: str) -> int:
-        """Make this process the holder of a run; return its fence (see ledger.take_over)."""
-        with self._raw() as connection:
-            return ledger.take_over(connection, run, *this_process(), self.dialect)
-
-    def entries(self, run: str) -> list[LedgerEntry]:
-        """Return a run's committed chunks, in order."""
-        with self._raw() as connection:
-            return ledger.entries(connection, run, self.dialect)
-
-    def forget(self, run: str) -> None:
-        """Drop a finished run's head and ledger."""
-        with self._raw() as connection:
-            ledger.forget(connection, run, self.dialect)
-
-    @contextmanager
-    def _raw(self) -> Iterator[Any]:
-        """Give a plain connection for a moment; an error of the database is TargetUnavailable."""
-        connection = self.connect_raw()
-        try:
-            yield connection
-        except (psycopg.Error, sqlite3.Error) as error:
-            raise TargetUnavailable(f"{self.dialect}: {error}") from error
-        finally:
-            connection.close()
-
     def connect_raw(self) -> Any:
         """Open a plain database connection in autocommit mode, as the ledger's functions want it; TargetUnavailable if that fails."""
         raise NotImplementedError
 
     def create_ledger(self) -> None:
         """Make our tables in the target, or bring them to this version."""
-        with self._raw() as connection:
+        connection = self.connect_raw()
+        try:
             ledger.create(connection, self.dialect)
+        finally:
+            connection.close()
 
     def take_over(self, run: str) -> int:
         """Become the holder of a run; return its fence. See engine.ledger.take_over."""
@@ -144,7 +119,6 @@ _PARENTS: list[Any] = []  # connections of a parent process, kept from being col
 
 class _Postgres(Target):
     dialect = "postgresql"
-    can_share = True
     can_share_writing = True
 
     def session(self) -> Session:
@@ -169,7 +143,6 @@ class _Postgres(Target):
 
 class _Sqlite(Target):
     dialect = "sqlite"
-    can_share = False
     can_share_writing = False
 
     def __init__(self, url: str) -> None:
