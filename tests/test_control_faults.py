@@ -116,10 +116,11 @@ BAD_FILES = [  # the options of a file, and what is wrong with them
         ": a json file needs an `entity` and an `action`: only csv and tsv files have a form whose rows name their own",
     ]),
     ("a.tsv: {separator: ';'}", ["separator: a tsv file is separated by tabs; write `read: csv` for another separator"]),
-    ("a.csv: {separator: '::', quote: ''}", [
-        "separator: `separator` is one character, no space and no line end (a tab is written \"\\t\")",
-        "quote: `quote` is one character, no space and no line end (a tab is written \"\\t\")",
+    ("a.csv: {separator: '::', quote: \" \"}", [
+        'separator: the separator is one character, no space and no line end (a tab is written "\\t")',
+        'quote: the quote is one character, no space and no line end, or "" where nothing is quoted',
     ]),
+    ("a.csv: {quote: '', separator: \"\\t\"}", []),
     ("a.csv: {separator: '\"'}", ["separator: the separator and the quote are the same"]),
     ("a.csv: {encoding: latin}", []),
     ("a.csv: {encoding: klingon}", ["encoding: 'klingon' is no known encoding"]),

@@ -9,11 +9,11 @@ from typing import Any
 from engine.control.entities import Entity, pick_entity
 from engine.control.scope import Place, Target
 from engine.plan import Action, Empty, EntityPlan, FilePlan
+from engine.readers import FORMATS
+from engine.readers.bytestream import bare_name
 
 DEFAULT = "DEFAULT"  # the name that stands for any other
 
-_COMPRESSED = (".gz", ".zst")
-_ENDINGS = {".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".xlsx": "xlsx"}
 _OF_TEXT_TABLES = ("separator", "quote", "header")
 _NO_CHARACTER_SETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs", "oem"})
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "windows-1252", "iso-8859-1", "iso-8859-15", "cp437", "cp850", "shift_jis", "gb18030", "big5")
@@ -27,10 +27,8 @@ def form(name: str, options: Map[str, Any]) -> str:
     """
     if "read" in options:
         return str(options["read"])
-    bare = name.lower()
-    for ending in _COMPRESSED:
-        bare = bare.removesuffix(ending)
-    return next((read for ending, read in _ENDINGS.items() if bare.endswith(ending)), "csv")
+    ending = bare_name(name).rpartition(".")[2]
+    return "xlsx" if ending == "xlsx" else FORMATS.get(ending, "csv")
 
 
 def decimal_of(options: Map[str, Any] | None) -> str:
@@ -102,14 +100,19 @@ def _check_form(place: Place, read: str, name: str) -> None:
 def _check_marks(place: Place) -> None:
     options = place.value
     separator, quote = options.get("separator"), options.get("quote", '"')
-    for key in ("separator", "quote"):
-        if key in options and (len(options[key]) != 1 or options[key] in "\r\n\0 \ufeff"):
-            place.at(key).fault(f'`{key}` is one character, no space and no line end (a tab is written "\\t")')
+    if separator is not None and not _is_mark(separator):
+        place.at("separator").fault('the separator is one character, no space and no line end (a tab is written "\\t")')
+    if quote and not _is_mark(quote):
+        place.at("quote").fault('the quote is one character, no space and no line end, or "" where nothing is quoted')
     if separator is not None and separator == quote:
         place.at("separator").fault("the separator and the quote are the same")
     encoding = options.get("encoding")
     if encoding is not None and not _is_character_set(encoding):
         place.at("encoding").fault(f"'{encoding}' is no known encoding", encoding, _COMMON_ENCODINGS)
+
+
+def _is_mark(text: str) -> bool:
+    return len(text) == 1 and text not in "\r\n\0 \ufeff"
 
 
 def _is_character_set(encoding: str) -> bool:
