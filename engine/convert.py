@@ -81,6 +81,8 @@ def convert(block: Block, file: FilePlan, line_of: Sequence[int], context: Conte
             _look_up(block, mapping, mapping.lookup, rule, puller, converted)
         elif not puller.is_absent([mapping.source]):
             _fill(block, mapping, rule, puller, converted)
+        elif mapping.is_required and block.action is Action.INSERT:
+            converted.add({row: faults.fault(faults.NOT_NULL, mapping.columns[0].name) for row in range(len(block))})
     return converted
 
 

@@ -214,3 +214,69 @@ FILE_REFUSED = _kind(
     "Core_ImportFile_FileRefused", "Error", "The file cannot be read: {reason}",
     "What is wrong concerns the whole file (its header, its encoding, its compression), so no line of it was taken.",
 )  # fmt: skip
+
+# What is wrong with a line --------------------------------------------------------------------------------------------
+COLUMN_COUNT = _kind(
+    "Core_ImportFile_ColumnCount", "Error", "Expected {expected} fields, found {found}",
+    "The line has more or fewer fields than the header, or, without a header, than the entity has inputs.",
+)  # fmt: skip
+STRAY_QUOTE = _kind(
+    "Core_ImportFile_StrayQuote", "Error", "Something follows the closing quote of a field; a quote within a quoted field is written twice",
+    "Where a quoted field ends, only the separator or the line's end may follow. Reading goes on at the next line.",
+)  # fmt: skip
+UNCLOSED_QUOTE = _kind(
+    "Core_ImportFile_UnclosedQuote", "Error", "A quote that opens in this line is not closed as it should be (read on for {length} {unit})",
+    "The quoted field would reach to the end of the file or beyond the limits. Only this line is lost; reading goes on at the next one.",
+)  # fmt: skip
+NUL_CHARACTER = _kind(
+    "Core_ImportFile_NulCharacter", "Error", "The line holds a NUL character (at character {at})",
+    "NUL cannot be stored as text. Often such a file is UTF-16 without a byte order mark, or damaged.",
+)  # fmt: skip
+INVALID_ENCODING = _kind(
+    "Core_ImportFile_InvalidEncoding", "Error", "The line is not valid {encoding}: {found} at character {at}",
+    "The bytes are no text in the file's encoding. The control file's `encoding` names another one.",
+)  # fmt: skip
+FIELD_TOO_LONG = _kind(
+    "Core_ImportFile_FieldTooLong", "Error", "A field is longer than the limit of {limit} characters",
+    "The limit protects the service's memory. MAX_FIELD_CHARS sets it.",
+)  # fmt: skip
+LINE_TOO_LONG = _kind(
+    "Core_ImportFile_LineTooLong", "Error", "The record is longer than the limit of {limit} bytes",
+    "The limit protects the service's memory. MAX_LINE_BYTES sets it.",
+)  # fmt: skip
+TOO_MANY_COLUMNS = _kind(
+    "Core_ImportFile_TooManyColumns", "Error", "The line has {found} fields, more than the limit of {limit}",
+    "The limit protects the service's memory. MAX_COLUMNS sets it.",
+)  # fmt: skip
+INVALID_LINE = _kind(
+    "Core_ImportFile_InvalidLine", "Error", "The line cannot be read: {reason}",
+    "The line is no valid line of the file's format.",
+)  # fmt: skip
+INVALID_JSON_LINE = _kind(
+    "Core_ImportFile_InvalidJson", "Error", "The record is no valid JSON: {reason}",
+    "Each line of a JSON Lines file, and each element of a JSON array, is one JSON object without duplicate names, NaN or Infinity.",
+)  # fmt: skip
+NOT_AN_OBJECT = _kind(
+    "Core_ImportFile_NotAnObject", "Error", "The record is {found}, not a JSON object",
+    "Values are found by the names of an object's members, so that a record has to be an object.",
+)  # fmt: skip
+UNKNOWN_CONTROL = _kind(
+    "Core_ImportFile_UnknownControlFile", "Error", "There is no control file named '{name}' (in the ! line {line})",
+    "A `!` line of the multi-entity form names a control file that does not exist, or that the key may not use.",
+)  # fmt: skip
+UNKNOWN_ENTITY = _kind(
+    "Core_ImportFile_UnknownEntity", "Error", "There is no entity '{name}' in the control file (known: {known})",
+    "The first field of a line of the multi-entity form names the record's entity.",
+)  # fmt: skip
+UNKNOWN_ACTION = _kind(
+    "Core_ImportFile_UnknownAction", "Error", "'{name}' is no action (allowed: Insert, Update, Delete, Merge)",
+    "The second field of a line of the multi-entity form says what is to be done with the record.",
+)  # fmt: skip
+INVALID_HEADER = _kind(
+    "Core_ImportFile_InvalidHeader", "Error", "The header in line {line} cannot be used: {reason}",
+    "The `#` line above the record names its columns, and one of the names is blank or stands twice.",
+)  # fmt: skip
+GROUP_ORDER = _kind(
+    "Core_ImportFile_GroupOrder", "Error", "GroupOrder must be a number in an ordered import, not '{found}'",
+    "In an ordered import every line of the multi-entity form has a number as its third field: smaller groups are taken first.",
+)  # fmt: skip

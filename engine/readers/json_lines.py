@@ -1,0 +1,28 @@
+"""JSON Lines: every line that is not blank is a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.chunk import Chunk
+from engine.plan import Action, EntityPlan
+from engine.readers.lines import Lines
+from engine.readers.objects import Objects
+from engine.readers.task import Task
+
+
+def read_lines(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk]:
+    """Yield the chunks of a JSON Lines file."""
+    lines = Lines(task.read, task.encoding, task.limits)
+    lines.skip_to(task.start_line)
+    objects = Objects(task, entity, action)
+    while ahead := lines.peek(task.chunk_records, task.chunk_bytes):
+        for number, line in enumerate(ahead, lines.number):
+            if fault := lines.marks.get(number):
+                objects.add_fault(number, fault)
+            elif not line.isspace():
+                objects.add(number, line)
+        lines.drop(len(ahead))
+        if objects.lines:
+            yield task.chunk(objects.lines, objects.blocks(), objects.wrong, lines.number)
+        objects.clear()

@@ -1,0 +1,123 @@
+"""Plain delimited files: every row is a record of one entity and action."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from engine import faults
+from engine.chunk import Block, Chunk
+from engine.faults import Fault
+from engine.plan import Action, EntityPlan
+from engine.readers.limits import FileRefused
+from engine.readers.lines import Lines
+from engine.readers.rows import Rows, is_blank
+from engine.readers.task import Task, name_problem, place_names
+
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
+
+
+def separator_of(task: Task, lines: Lines) -> str:
+    """Return what separates fields: what the first line says (`sep=;`), else the control file, else a comma (TSV: a tab)."""
+    first = lines.peek(1, 1)
+    match = _SEPARATOR_LINE.fullmatch(first[0]) if first else None
+    if match:
+        lines.drop(1)
+        return match[1]
+    return task.file.separator or ("\t" if task.format == "tsv" else ",")
+
+
+def read_plain(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk]:
+    """Yield the chunks of a plain file."""
+    lines = Lines(task.read, task.encoding, task.limits)
+    separator = separator_of(task, lines)
+    rows = Rows(lines, separator, task.file.quote, task.limits)
+    names = _header(task, rows) if task.file.has_header else list(entity.inputs)
+    if names is None:
+        return
+    width = len(names)
+    places = place_names(names, entity.inputs)
+    _warn(task, names, set(places.values()))
+    if task.start_line > lines.number:
+        lines.skip_to(task.start_line)
+    rows.check = lambda before, row: _wrong_width(task, width, row)
+    while True:
+        chunk = _chunk(task, rows, width, (entity, action, places))
+        if chunk is None:
+            return
+        if len(chunk):
+            yield chunk
+
+
+def _header(task: Task, rows: Rows) -> list[str] | None:
+    """Read the header; None where the file has no line. FileRefused where the names of its columns are not certain."""
+    while True:
+        taken, starts, wrong = rows.take(1, 1)
+        if not taken:
+            return None
+        if wrong:
+            raise FileRefused("header", f"The header cannot be read: {wrong[0].message}", starts[0])
+        if not is_blank(taken[0]):
+            break
+    names = [name.strip() for name in taken[0]]
+    if len(names) > task.limits.columns:
+        raise FileRefused("header", f"The header has {len(names)} columns, more than the limit of {task.limits.columns}", starts[0])
+    if problem := name_problem(names):
+        raise FileRefused("header", f"The header cannot be used: {problem}", starts[0])
+    return names
+
+
+def _warn(task: Task, names: Sequence[str], used: set[int]) -> None:
+    """Warn of columns that no input takes, once a file: a run that is resumed has said so already."""
+    extra = [name for index, name in enumerate(names) if index not in used]
+    if extra and task.record == 0:
+        task.warnings.append(f"the control file has no input for: {', '.join(extra)}")
+
+
+def _wrong_width(task: Task, width: int, row: list[str]) -> Fault | None:
+    if len(row) == width:
+        return None
+    if len(row) > task.limits.columns:
+        return faults.fault(faults.TOO_MANY_COLUMNS, found=len(row), limit=task.limits.columns)
+    return faults.fault(faults.COLUMN_COUNT, expected=width, found=len(row))
+
+
+def _chunk(task: Task, rows: Rows, width: int, what: tuple[EntityPlan, Action, dict[str, int]]) -> Chunk | None:
+    """Read the next chunk; None at the end of the file. It may be empty where there are blank lines only."""
+    lines: Sequence[int] = ()
+    kept: list[list[str]] = []
+    positions: Sequence[int] = range(0)
+    wrong: dict[int, list[Fault]] = {}
+    chars = task.chunk_bytes
+    is_over = True
+    while len(lines) < task.chunk_records and chars > 0:
+        before = rows.lines.chars_dropped
+        taken, starts, unread = rows.take(task.chunk_records - len(lines), chars)
+        if not taken:
+            break
+        is_over = False
+        chars -= rows.lines.chars_dropped - before
+        if not lines and not unread and set(map(len, taken)) == {width}:
+            lines, kept, positions = starts, taken, range(len(taken))
+            continue
+        lines, positions = list(lines), list(positions)
+        kept = list(kept)
+        for index, (start, row) in enumerate(zip(starts, taken, strict=True)):
+            fault = unread.get(index)
+            if fault is None and is_blank(row) and (width > 1 or not row):
+                continue
+            if fault := fault or _wrong_width(task, width, row):
+                wrong[len(lines)] = [fault]
+            else:
+                positions.append(len(lines))
+                kept.append(row)
+            lines.append(start)
+    if is_over:
+        return None
+    blocks = [_block(kept, positions, *what)] if kept else []
+    return task.chunk(lines, blocks, wrong, rows.lines.number)
+
+
+def _block(kept: list[list[str]], positions: Sequence[int], entity: EntityPlan, action: Action, places: dict[str, int]) -> Block:
+    columns = list(zip(*kept, strict=True))
+    return Block(entity, action, tuple(places), [columns[index] for index in places.values()], positions)

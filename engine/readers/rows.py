@@ -1,0 +1,128 @@
+"""Rows of delimited text with the physical line where each begins. A row that cannot be read costs only its own first line.
+
+The standard csv reader does the work. Lines are numbered by its own count: where it advanced by one for each row, no row spans lines; else
+the rows are read one by one. After a row that cannot be read, reading goes on at the line after the one where it began.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+from engine import faults
+from engine.faults import Fault
+from engine.readers.limits import Limits
+from engine.readers.lines import Lines
+
+_UNFINISHED = "unexpected end of data"
+
+
+class Rows:
+    """The rows of a file. A blank line is a row without fields."""
+
+    def __init__(self, lines: Lines, separator: str, quote: str, limits: Limits) -> None:
+        self.lines = lines
+        # Asked of a row that spans lines, with the rows before it. A fault means that its quotes cannot be trusted, so that only its first
+        # line is lost.
+        self.check: Callable[[list[list[str]], list[str]], Fault | None] = accept
+        self._limits = limits
+        self._options: dict[str, Any] = {"delimiter": separator, "strict": True}
+        self._options |= {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+        self._spans_lines = False  # rows of this file have spanned lines before, so the exact way is tried at once
+
+    def take(self, count: int, chars: int) -> tuple[list[list[str]], Sequence[int], dict[int, Fault]]:
+        """Take up to `count` rows from about `chars` characters: rows, first line of each, and by row why it could not be read.
+
+        Fewer rows do not mean the end: no rows do.
+        """
+        csv.field_size_limit(self._limits.field_chars)
+        lines = self.lines.peek(count, chars)
+        number = self.lines.number
+        if not lines:
+            return [], [], {}
+        if not self._spans_lines:
+            rows: list[list[str]] = []
+            reader = csv.reader(lines, **self._options)
+            try:
+                rows.extend(reader)
+            except csv.Error:
+                pass
+            else:
+                if reader.line_num == len(rows):
+                    starts: Sequence[int] = range(number, number + len(rows))
+                    wrong = self._marked(starts, number + len(rows)) if self.lines.marks else {}
+                    self.lines.drop(len(rows))
+                    return rows, starts, wrong
+        return self._take_exactly(lines)
+
+    def _take_exactly(self, lines: list[str]) -> tuple[list[list[str]], list[int], dict[int, Fault]]:
+        rows: list[list[str]] = []
+        starts: list[int] = []
+        wrong: dict[int, Fault] = {}
+        first, done = self.lines.number, 0  # done: how many of the lines belong to rows
+        while done < len(lines):
+            reader = csv.reader(islice(lines, done, None), **self._options)
+            begun, fault = done, None
+            try:
+                for row in reader:
+                    end = begun + reader.line_num
+                    if end > done + 1 and (fault := self.check(rows, row)):
+                        break
+                    rows.append(row)
+                    starts.append(first + done)
+                    done = end
+            except csv.Error as error:
+                is_unfinished = str(error) == _UNFINISHED and not self._is_last(len(lines))
+                if is_unfinished and rows:
+                    break  # the next call begins with this row and more lines
+                if is_unfinished and (longer := self._longer(lines)):
+                    lines = longer
+                    continue
+                fault = self._fault(error, begun + reader.line_num - done)
+            if fault:
+                wrong[len(rows)] = fault
+                rows.append([])
+                starts.append(first + done)
+                done += 1
+        if self.lines.marks:
+            wrong |= self._marked(starts, first + done)
+        self._spans_lines = self._spans_lines or done > len(rows)
+        self.lines.drop(done)
+        return rows, starts, wrong
+
+    def _is_last(self, count: int) -> bool:
+        """Tell whether the file ends behind the next `count` lines."""
+        return len(self.lines.peek(count + 1, 1 << 40)) <= count
+
+    def _longer(self, lines: list[str]) -> list[str] | None:
+        """Return more of the file for one row that goes on beyond `lines`; None where it would be longer than a record may be."""
+        longer = self.lines.peek(2 * len(lines), self._limits.line_bytes)
+        return longer if len(longer) > len(lines) else None
+
+    def _marked(self, starts: Sequence[int], end: int) -> dict[int, Fault]:
+        """Return by row the faults of its lines."""
+        stops = [*starts[1:], end]
+        faulty = {row: self.lines.mark_between(start, stop) for row, (start, stop) in enumerate(zip(starts, stops, strict=True))}
+        return {row: fault for row, fault in faulty.items() if fault}
+
+    def _fault(self, error: csv.Error, spanned: int) -> Fault:
+        text = str(error)
+        if text == _UNFINISHED or spanned > 1:
+            return faults.fault(faults.UNCLOSED_QUOTE, length=spanned, unit="line" if spanned == 1 else "lines")
+        if text.startswith("field larger"):
+            return faults.fault(faults.FIELD_TOO_LONG, limit=self._limits.field_chars)
+        if "expected after" in text:
+            return faults.fault(faults.STRAY_QUOTE)
+        return faults.fault(faults.INVALID_LINE, reason=text)
+
+
+def accept(rows: list[list[str]], row: list[str]) -> Fault | None:
+    """Accept any row that spans lines."""
+    return None
+
+
+def is_blank(row: list[str]) -> bool:
+    """Tell whether a row that should have several fields is a line of nothing but white space."""
+    return not row or (len(row) == 1 and not row[0].strip())
