@@ -14,8 +14,8 @@ from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
 from engine.faults import LOOKUP_AMBIGUOUS, RECORD_EXISTS, RECORD_NOT_FOUND, Fault
 from engine.lookup import Resolver, is_text_identity, said, tables_of
-from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Session, Written, decide
-from engine.plan import Action, EntityPlan, Lookup, Text
+from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Seeker, Session, Written, decide
+from engine.plan import Action, Lookup, Mapping, Text
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequenc
 
 
 def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
-    step = _Step(session, resolver, block.entity, block.action, len(block), {row: list(f) for row, f in ready.faults.items()})
+    step = _Step(session, resolver, block, ready.faults)
     ops = step.prepare(ready)
     ops.waits_for_commit = waits_for_commit
     outcomes = session.write(ops) if len(ops) else None
@@ -63,11 +63,10 @@ def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Conv
 class _Step:
     """One block on its way from converted columns to ops."""
 
-    def __init__(
-        self, session: Session, resolver: Resolver, entity: EntityPlan, action: Action, size: int, faults: dict[int, list[Fault]]
-    ) -> None:
-        self.session, self.resolver, self.entity, self.action, self.size = session, resolver, entity, action, size
-        self.faults = faults
+    def __init__(self, session: Session, resolver: Resolver, block: Block, faults: dict[int, list[Fault]]) -> None:
+        self.session, self.resolver = session, resolver
+        self.entity, self.action, self.size = block.entity, block.action, len(block)
+        self.faults = {row: list(found) for row, found in faults.items()}
         self.skipped: dict[int, Fault] = {}
         self.rows: list[int] | None = None  # the rows that became ops; None: all of them
 
@@ -84,7 +83,7 @@ class _Step:
             if lookup_keys.mapping is None:
                 identity = lookup_keys
             elif self.action is not Action.DELETE:
-                is_strict |= self._resolve(lookup_keys, own, written, late)
+                is_strict |= self._resolve(lookup_keys.mapping, lookup_keys, own, written, late)
         ops = Ops(self.entity, self.action, [], identity.keys if identity else [], [], written, late, is_strict)
         self._leave_out_faulty(ops)
         self._identify(ops)
@@ -95,10 +94,9 @@ class _Step:
     def _written_texts(ready: Converted) -> dict[str, Text]:
         return {cells.column.name: cells.values for cells in ready.cells}
 
-    def _resolve(self, wanted: LookupKeys, own: dict[str, Text], written: list[Written], late: list[Late]) -> bool:
+    def _resolve(self, mapping: Mapping, wanted: LookupKeys, own: dict[str, Text], written: list[Written], late: list[Late]) -> bool:
         """Add the look-up's columns to `written`; return whether it must wait for each record's turn."""
-        assert wanted.mapping is not None
-        mapping, lookup = wanted.mapping, wanted.lookup
+        lookup = wanted.lookup
         waits = self.entity.table.key in tables_of(lookup) and self._may_depend(lookup, wanted.keys, own)
         if waits:
             columns: list[list[str | bytes | None]] = [[None] * self.size for _ in mapping.columns]
@@ -122,9 +120,8 @@ class _Step:
         if texts is None:
             # The column gets its value from a default: no text here can tell whether it will be the one looked for.
             return self.action in (Action.INSERT, Action.MERGE)
-        is_key = self.entity.identity is not None and any(
-            p.column.name == part.column.name and not p.path for p in self.entity.identity.parts
-        )
+        identity = self.entity.identity
+        is_key = identity is not None and any(p.column.name == part.column.name and not p.path for p in identity.parts)
         if not is_key and self.action is not Action.INSERT:
             return True
         return not {t for t in texts if t is not None}.isdisjoint(keys[0])
@@ -187,7 +184,7 @@ class _Step:
             if op in ambiguous:
                 keep[op] = self._refuse(op, said(LOOKUP_AMBIGUOUS, identity, ops.keys, op, self.entity.is_identity_masked))
             elif kind is None:
-                keep[op] = self._refuse(op, self.forbidden(ops, op, locator is not None))
+                keep[op] = self._refuse(op, forbidden(self.session, identity, ops, op, locator is not None))
             ops.kinds.append(kind or REFUSED)
             ops.found.append(None if kind == LOOK_UP else locator)
         if not all(keep):
@@ -214,15 +211,10 @@ class _Step:
         self.faults.setdefault(row, []).append(fault)
         return False
 
-    def forbidden(self, ops: Ops, op: int, is_found: bool) -> Fault:
-        """Return the fault of a record that the action forbids: Insert of what exists, Update or Delete of what does not."""
-        return forbidden(self.session, ops, op, is_found)
 
-
-def forbidden(session: Session, ops: Ops, op: int, is_found: bool) -> Fault:
+def forbidden(session: Seeker, identity: Lookup, ops: Ops, op: int, is_found: bool) -> Fault:
     """Return the fault of an op that its action forbids: Insert of what exists, Update or Delete of what does not."""
-    identity, masked = ops.entity.identity, ops.entity.is_identity_masked
-    assert identity is not None
+    masked = ops.entity.is_identity_masked
     if is_found:
         return said(RECORD_EXISTS, identity, ops.keys, op, masked)
     nearest = session.nearest(identity, str(ops.keys[0][op])) if len(ops.keys) == 1 and not masked else None

@@ -43,12 +43,16 @@ def fault(kind: Kind, column: str = "", value: str = "", **details: object) -> F
 
 # What became of a record ----------------------------------------------------------------------------------------
 CREATED = _kind("Core_Data_RecordCreated", "Information", "Record successfully created", "A new row was inserted.")
-UPDATED = _kind("Core_Data_RecordUpdated", "Information", "Record successfully updated", "The row that the record's identity names was changed.")
+UPDATED = _kind(
+    "Core_Data_RecordUpdated", "Information", "Record successfully updated", "The row that the record's identity names was changed."
+)
 UNCHANGED = _kind(
     "Core_Data_RecordUnchanged", "Information", "Record already up to date",
     "The row already holds what the record says, so it was not written: no trigger ran and no lock was held. It counts as skipped.",
 )  # fmt: skip
-DELETED = _kind("Core_Data_RecordDeleted", "Information", "Record successfully deleted", "The row that the record's identity names was deleted.")
+DELETED = _kind(
+    "Core_Data_RecordDeleted", "Information", "Record successfully deleted", "The row that the record's identity names was deleted."
+)
 ROLLED_BACK = _kind(
     "Core_Data_RolledBack", "Warning", "Rolled back, because another record of this all-or-none import was refused",
     "An AllOrNone import keeps nothing if any record is refused. This record alone would have been applied. It counts as unprocessed.",
@@ -68,7 +72,8 @@ SKIPPED_MISSING = _kind(
 
 # What is wrong with a record: identity and references --------------------------------------------------------------
 RECORD_EXISTS = _kind(
-    "Core_Data_RecordExists", "Error", "A {entity} with {column} '{value}' exists already, so it cannot be inserted; use Merge to change it",
+    "Core_Data_RecordExists", "Error",
+    "A {entity} with {column} '{value}' exists already, so it cannot be inserted; use Merge to change it",
     "The action Insert found a row with the record's identity.",
 )  # fmt: skip
 RECORD_NOT_FOUND = _kind(
@@ -77,7 +82,7 @@ RECORD_NOT_FOUND = _kind(
 )  # fmt: skip
 REFERENCE_NOT_FOUND = _kind(
     "Core_Data_ReferenceNotFound", "Error", "There is no {entity} with {column} '{value}'{nearest}",
-    "A look-up found no row. The message names the existing key most like it. `missing: clear` or `missing: skip` in the control file say otherwise.",
+    "A look-up found no row. The message names the existing key most like it. `missing: clear` or `missing: skip` say otherwise.",
 )  # fmt: skip
 LOOKUP_AMBIGUOUS = _kind(
     "Core_Data_LookupAmbiguous", "Error", "There are several {entity} with {column} '{value}', so it is not certain which one is meant",
@@ -109,7 +114,8 @@ DATABASE_REFUSED = _kind(
     "A trigger raised an error, or a value could not be cast. The text is the database's own.",
 )  # fmt: skip
 DEFERRED_VIOLATED = _kind(
-    "Core_Data_DeferredConstraintViolated", "Error", "The constraint {constraint}, which waits for the end of the import, does not hold: {reason}",
+    "Core_Data_DeferredConstraintViolated", "Error",
+    "The constraint {constraint}, which waits for the end of the import, does not hold: {reason}",
     "An AllOrNone import leaves INITIALLY DEFERRED constraints to its end. The database names the constraint, but no single record.",
 )  # fmt: skip
 NOT_WRITTEN = _kind(

@@ -1,7 +1,7 @@
 """Look-ups: from the keys in the data to the values that references hold.
 
-The database compares, never Python. What is found in a table that the run does not write is remembered for the whole run; what is found in one
-that it does write is asked again for each block.
+The database compares, never Python. What is found in a table that the run does not write is remembered for the whole run;
+what is found in one that it does write is asked again for each block.
 """
 
 from __future__ import annotations

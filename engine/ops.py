@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -71,11 +70,21 @@ class Outcomes:
     """What came of each op: its kind, the row's id for the receipt, and the faults of those that were refused or skipped."""
 
     kinds: list[str]
-    ids: Sequence[str]
+    ids: list[str]
     faults: dict[int, list[Fault]] = field(default_factory=dict)
 
 
-class Session(Protocol):
+class Seeker(Protocol):
+    """What can name the nearest key for a message."""
+
+    def nearest(self, lookup: Lookup, value: str) -> str | None:
+        """Return the existing key most like this one, for the message of a missing reference.
+
+        A hint, so its cost is bounded: None for keys of several parts, and after MAX_NEAREST calls on this session.
+        """
+
+
+class Session(Seeker, Protocol):
     """One connection to the target, as the engine uses it. Errors not about the data are raised as errors.TargetUnavailable."""
 
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
@@ -98,12 +107,6 @@ class Session(Protocol):
 
     def same(self, lookup: Lookup, keys: list[Text]) -> list[int]:
         """Return for each key row the number of the first row that has an equal key, as the target compares them."""
-
-    def nearest(self, lookup: Lookup, value: str) -> str | None:
-        """Return the existing key most like this one, for the message of a missing reference.
-
-        A hint, so its cost is bounded: None for keys of several parts, and after MAX_NEAREST calls on this session.
-        """
 
     def write(self, ops: Ops) -> Outcomes:
         """Carry out the ops with the result that they would have had one by one, in order."""

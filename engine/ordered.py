@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby, islice
 from operator import attrgetter
@@ -42,7 +42,7 @@ def in_group_order(chunks: Iterable[Chunk], scratch: Path, size: int) -> Iterato
     A chunk holds consecutive records of one file. Flat memory: the records are sorted in temporary files below `scratch`.
     """
     kinds: list[_Kind] = []
-    ordered = external_sort(_records(chunks, kinds), lambda r: r[:2] + (r[3],), scratch)
+    ordered = external_sort(_records(chunks, kinds), lambda r: (*r[:2], r[3]), scratch)
     number = 0
     for _, of_file in groupby(ordered, key=attrgetter("file")):
         while batch := list(islice(of_file, size)):
@@ -59,8 +59,8 @@ def _records(chunks: Iterable[Chunk], kinds: list[_Kind]) -> Iterator[_Record]:
             if mark not in numbers:
                 numbers[mark] = len(kinds)
                 kinds.append(_Kind(block.entity, block.action, block.inputs))
-            values = zip(*block.columns, strict=True) if block.columns else iter([()] * len(block))
-            rows.update(zip(block.positions, ((numbers[mark], v) for v in values), strict=True))
+            cells: Iterable[tuple[str | None, ...]] = zip(*block.columns, strict=True) if block.columns else [()] * len(block)
+            rows.update(zip(block.positions, ((numbers[mark], cell) for cell in cells), strict=True))
         groups = chunk.group_orders or [None] * len(chunk)
         for position, line in enumerate(chunk.lines):
             kind, values = rows.get(position, (None, ()))
@@ -85,7 +85,7 @@ def _chunk(number: int, records: list[_Record], kinds: list[_Kind]) -> Chunk:
     positions = [(p, r) for p, r in enumerate(records) if r.kind is not None]
     for kind, run in groupby(positions, key=lambda pr: pr[1].kind):
         rows = list(run)
-        entity, action, inputs = kinds[kind]  # type: ignore[index]
-        columns = [list(column) for column in zip(*(r.values for _, r in rows), strict=True)]
-        chunk.blocks.append(Block(entity, action, inputs, columns, [p for p, _ in rows]))  # type: ignore[arg-type]
+        entity, action, inputs = kinds[kind]
+        columns: list[Sequence[str | None]] = [list(column) for column in zip(*(r.values for _, r in rows), strict=True)]
+        chunk.blocks.append(Block(entity, action, inputs, columns, [p for p, _ in rows]))
     return chunk

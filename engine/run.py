@@ -1,7 +1,7 @@
 """Carry a run out: read → convert → look up → apply → record, chunk by chunk, each counted once.
 
-PerRecord: each chunk is a transaction of its own that ends with its ledger row; a run that was broken off goes on from the ledger's last word.
-AllOrNone and dry runs: one transaction for all; broken off, they start over.
+PerRecord: each chunk is a transaction of its own that ends with its ledger row; a run that was broken off goes on from the ledger's
+last word. AllOrNone and dry runs: one transaction for all; broken off, they start over.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def carry_out(
 ) -> RunResult:
     """Carry out a run, from where the ledger says that it stands.
 
-    Raises TargetUnavailable (try again), LeaseLost (another worker has it), DigestMismatch (a stored file was altered; nothing was written).
+    Raises TargetUnavailable (try again), LeaseLost (another worker has it) and DigestMismatch (a stored file was altered;
+    nothing was written).
     """
     run = _Run(order, target, store, resolve_name, on_progress, should_stop)
     gc.freeze()
@@ -189,7 +190,7 @@ class _Run:
                     break
                 writers.submit(chunk, self._convert(chunk))
             else:
-                chunk = None  # type: ignore[assignment]
+                chunk = None
             writers.wait()
         if stop == "hand-back":
             return RunResult("handed-back", self.counts, iter(()))
@@ -263,7 +264,7 @@ class _Run:
         chunks = self.chunks()
         stop: Stop | None = None
         broken: Fault | None = None
-        with closing(self.target.connect()) as session:
+        with closing(self.target.session()) as session:
             session.begin(self.order.run, self.fence, is_strict_constraints=self.order.execution == "PerRecord")
             try:
                 for chunk in chunks:
@@ -273,7 +274,7 @@ class _Run:
                     waits = self.order.execution == "AllOrNone"
                     self._done(self._record(chunk, apply(session, self.resolver, chunk, self._convert(chunk), waits)))
                 else:
-                    chunk = None  # type: ignore[assignment]
+                    chunk = None
                     broken = session.settle() if self.order.execution == "AllOrNone" and not self.counts.errors else None
                 if self._is_kept(stop, broken):
                     for entry in self.entries.values():

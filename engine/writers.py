@@ -1,7 +1,7 @@
 """The writers of a PerRecord run: one in the caller's thread, or several in threads of their own, each with a connection.
 
-Two chunks are in flight together only if nothing one of them does can be seen by the other: they touch different tables, or the same table under
-different keys where that key is all that its rows could collide by.
+Two chunks are in flight together only if nothing one of them does can be seen by the other: they touch different tables, or the
+same table under different keys where that key is all that its rows could collide by.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Writers:
         """`write` is called with a session, a chunk and its converted blocks; what it raises comes out of submit() or wait()."""
         self._write = write
         self._is_inline = not target.can_share_writing or number < 1
-        self._session = target.connect() if self._is_inline else None
+        self._session = target.session() if self._is_inline else None
         self._condition = threading.Condition()
         self._in_flight: dict[int, Footprint] = {}
         self._errors: list[BaseException] = []
@@ -123,12 +123,11 @@ class Writers:
             return
         footprint = Footprint.of(chunk, converted)
         with self._condition:
-            self._condition.wait_for(lambda: self._errors or self._free(footprint) is not None)
+            while (writer := self._free(footprint)) is None and not self._errors:
+                self._condition.wait()
             self._raise()
-            writer = self._free(footprint)
-            assert writer is not None
-            self._in_flight[writer] = footprint
-        self._inboxes[writer].put((chunk, converted))
+            self._in_flight[writer] = footprint  # type: ignore[index]
+        self._inboxes[writer].put((chunk, converted))  # type: ignore[index]
 
     def _free(self, footprint: Footprint) -> int | None:
         if not all(footprint.can_go_beside(other) for other in self._in_flight.values()):
@@ -161,7 +160,7 @@ class Writers:
                 if self._errors:
                     # An earlier chunk failed: what was under way behind it ends here, unwritten.
                     continue
-                session = session or target.connect()
+                session = session or target.session()
                 self._write(session, *work)
             except BaseException as error:
                 with self._condition:

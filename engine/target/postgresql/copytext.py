@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
@@ -36,7 +37,7 @@ def encode(columns: Sequence[Sequence[str | None]]) -> str:
     return "\n".join(map("\t".join, zip(*map(_ready, columns), strict=True))) + "\n"
 
 
-def literal(values: Sequence[str]) -> str:
+def literal(values: Sequence[Any]) -> str:
     r"""Return texts as one PostgreSQL array literal, for parameters of type text[].
 
     >>> literal(['a', 'b"c', ''])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 
@@ -39,23 +40,20 @@ class Finding(Transaction):
         with self._free_planner(sql.is_indexed(lookup)):
             if not is_unsure:
                 with self._unless_about_data():
-                    return self._find_by_any(lookup, keys[0]) if is_direct else self._find_by_ordinal(lookup, keys)
+                    return self._find_by_any(lookup, cast(Sequence[str], keys[0])) if is_direct else self._find_by_ordinal(lookup, keys)
             try:
                 with self._savepoint():
                     return self._find_by_ordinal(lookup, keys)
             except psycopg.Error:
                 return self._find_one_by_one(lookup, keys)
 
-    def _find_by_any(self, lookup: Lookup, keys: Text) -> Found:
+    def _find_by_any(self, lookup: Lookup, keys: Sequence[str]) -> Found:
         self._cursor.execute(sql.find_by_any(lookup), (literal(keys),))
-        hits: dict[str, tuple] = {}
-        several: set[str] = set()
-        for key, *results in self._cursor:
-            if key in hits:
-                several.add(key)
-            hits[key] = tuple(results)
+        found = self._cursor.fetchall()
+        hits = {row[0]: row[1:] for row in found}
         if not hits:
             return Found({}, set())
+        several = {key for key, times in Counter(row[0] for row in found).items() if times > 1} if len(hits) < len(found) else set()
         rows = {row: hits[key] for row, key in enumerate(keys) if key in hits}
         return Found(rows, {row for row, key in enumerate(keys) if key in several} if several else set())
 

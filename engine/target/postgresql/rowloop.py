@@ -1,11 +1,14 @@
 """The row loop: ops one by one, in order, inside the server.
 
-A function of ours (in pg_temp, so it lives as long as the connection) walks over the staged ops. Each runs in a block of its own, so that one refused row
-undoes only itself. Values are staged as text and cast there: a cast that fails is that row's fault. Nothing goes back and forth between the rows, which makes
-this several times faster than statements from the client.
+A function of ours (in pg_temp, so it lives as long as the connection) walks over the staged ops. Each runs in a block of its own, so
+that one refused row undoes only itself. Values are staged as text and cast there: a cast that fails is that row's fault. Nothing goes
+back and forth between the rows, which makes this several times faster than statements from the client.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from engine.ops import Late, Ops, Written
 from engine.plan import Action, Lookup, Missing
@@ -40,17 +43,17 @@ def stage(name: str, ops: Ops) -> str:
     return f"CREATE TEMP TABLE {name} ({', '.join(fields)}) ON COMMIT DELETE ROWS"
 
 
-def columns(ops: Ops) -> list[list[str | None]]:
+def columns(ops: Ops) -> list[Sequence[Any]]:
     """Return the ops as the columns of the staging table."""
     size = len(ops)
-    out: list[list[str | None]] = [list(map(str, range(size))), list(ops.kinds)]
+    out: list[Sequence[Any]] = [list(map(str, range(size))), list(ops.kinds)]
     for n in range(len(locator(ops.entity.table))):
-        out.append([None if f is None else f[n] for f in ops.found])  # type: ignore[misc]
-    out += [list(part) for part in ops.keys]  # type: ignore[misc]
+        out.append([None if f is None else f[n] for f in ops.found])
+    out += [list(part) for part in ops.keys]
     for written in ops.written:
-        out += [list(written.values), ["t" if op in written.empties else "f" for op in range(size)]]  # type: ignore[list-item]
+        out += [list(written.values), ["t" if op in written.empties else "f" for op in range(size)]]
     for late in ops.late:
-        out += [list(part) for part in late.keys]  # type: ignore[misc]
+        out += [list(part) for part in late.keys]
     return out
 
 
@@ -168,7 +171,8 @@ def _delete(ops: Ops) -> str:
     return f"""
      DELETE FROM {table.quoted} t WHERE {_at(table)};
      GET DIAGNOSTICS n = ROW_COUNT;
-     outcome := CASE WHEN n = 1 THEN 'd' WHEN EXISTS (SELECT FROM {table.quoted} t WHERE {_at(table)}) THEN '{NOT_WRITTEN}' ELSE '{VANISHED}' END;"""
+     outcome := CASE WHEN n = 1 THEN 'd' WHEN EXISTS (SELECT FROM {table.quoted} t WHERE {_at(table)}) THEN '{NOT_WRITTEN}'
+      ELSE '{VANISHED}' END;"""
 
 
 def function(name: str, stage_name: str, ops: Ops) -> str:
@@ -178,7 +182,8 @@ def function(name: str, stage_name: str, ops: Ops) -> str:
     again = "state = '23505' AND r.op = 'I' AND attempt = 1" if ops.keys else "false"
     fatal = ", ".join(f"'{c}'" for c in (*FATAL, "42"))
     can_insert = ops.action in (Action.INSERT, Action.MERGE)
-    return f"""CREATE FUNCTION {name}() RETURNS TABLE(o integer, outcome text, row_id text, state text, message text, constraint_name text, column_name text, detail text)
+    return f"""CREATE FUNCTION {name}() RETURNS TABLE(
+ o integer, outcome text, row_id text, state text, message text, constraint_name text, column_name text, detail text)
 LANGUAGE plpgsql AS $lading$
 #variable_conflict use_column
 DECLARE r record; f record; n integer; is_other boolean; attempt integer;
@@ -198,7 +203,8 @@ BEGIN
     END IF;
     EXIT;
    EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, constraint_name = CONSTRAINT_NAME, column_name = COLUMN_NAME, detail = PG_EXCEPTION_DETAIL;
+    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, constraint_name = CONSTRAINT_NAME,
+     column_name = COLUMN_NAME, detail = PG_EXCEPTION_DETAIL;
     IF state <> '42501' AND left(state, 2) IN ({fatal}) THEN RAISE; END IF;
     IF {again} THEN
      -- Somebody else may have made this very row since it was looked up: look again, once.

@@ -1,7 +1,7 @@
 """One connection to a PostgreSQL target, as the engine uses it (engine.ops.Session).
 
-Blocks are written set by set where that cannot be told apart from one by one: new rows by COPY straight into the table, known rows from a staging table by
-one UPDATE of those that differ. Whatever it refuses goes, as a whole, through the row loop inside the server.
+Blocks are written set by set where that cannot be told apart from one by one: new rows by COPY straight into the table, known rows
+from a staging table by one UPDATE of those that differ. What is refused so goes, as a whole, through the row loop inside the server.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class PostgresSession(OneByOne):
 
     @staticmethod
     def _grouped(ops: Ops, kind: str) -> dict[tuple[bool, ...], list[int] | None]:
-        """Group the ops of one kind by which of their cells take the default (insert) or keep the value (update); a None group is all ops."""
+        """Group the ops of one kind by which cells take the default (insert) or keep the value (update); a None group is all ops."""
         if kind == INSERT:
             ruled = [w for w in ops.written if w.empties and w.on_insert == "default" and w.column.default is not None]
         else:
@@ -92,12 +92,11 @@ class PostgresSession(OneByOne):
         if not ruled:
             rows = None if ops.kinds.count(kind) == len(ops) else [op for op, k in enumerate(ops.kinds) if k == kind]
             return {(False,) * width: rows}
-        groups: dict[tuple[bool, ...], list[int] | None] = {}
+        groups: dict[tuple[bool, ...], list[int]] = {}
         for op, k in enumerate(ops.kinds):
             if k == kind:
-                pattern = tuple(w in ruled and op in w.empties for w in ops.written)
-                groups.setdefault(pattern, []).append(op)
-        return groups
+                groups.setdefault(tuple(w in ruled and op in w.empties for w in ops.written), []).append(op)
+        return dict(groups)
 
     @staticmethod
     def _refuse_own_references(ops: Ops, shape: Shape, outcomes: Outcomes) -> None:
@@ -191,7 +190,7 @@ class PostgresSession(OneByOne):
     def _ids(ops: Ops) -> list[str]:
         if not ops.entity.table.primary_key:
             return [""] * len(ops)
-        return [",".join(found) if len(found) > 1 else found[0] for found in ops.found]
+        return [",".join(map(str, found)) for found in ops.found if found is not None]
 
     def _stage(self, ops: Ops, columns: tuple[str, ...]) -> str:
         table = ops.entity.table
@@ -244,7 +243,7 @@ def _only(ops: Ops, rows: list[int] | None) -> Ops:
     keep = [op in chosen for op in range(len(ops))]
     new = {old: now for now, old in enumerate(rows)}
 
-    def narrow(column: Text) -> list:
+    def narrow(column: Sequence[Any]) -> list[Any]:
         return list(compress(column, keep))
 
     written = [

@@ -35,7 +35,8 @@ def find_by_any(lookup: Lookup) -> str:
     """Find rows of a single-column key whose text is its identity: (key, results...) of those that exist."""
     column = lookup.parts[0].column
     name = f"t.{quote(column.name)}"
-    return f"SELECT {name}::text, {', '.join(results_of(lookup))} FROM {lookup.table.quoted} t WHERE {name} = ANY (%s::text[]::{column.cast_type}[])"
+    results = ", ".join(results_of(lookup))
+    return f"SELECT {name}::text, {results} FROM {lookup.table.quoted} t WHERE {name} = ANY (%s::text[]::{column.cast_type}[])"
 
 
 def joined(lookup: Lookup, value: str) -> tuple[str, str]:

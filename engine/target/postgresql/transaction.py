@@ -16,7 +16,8 @@ from errors import LeaseLost, TargetUnavailable
 
 # Texts mean the same whatever the server's own settings are; the engine's statements are too short for JIT to pay.
 _SETTINGS = (
-    "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex'; SET extra_float_digits = 1; "
+    "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET bytea_output = 'hex'; "
+    "SET extra_float_digits = 1; "
     "SET jit = off; SET client_min_messages = error; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'"
 )
 _BEGIN = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
