@@ -19,14 +19,14 @@ from engine.plan import Plan
 from engine.target import open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
-from routes import Parts, auth, batch, control, file, health, replies, results, schedule, status
+from routes import Parts, auth, batch, batches, control, file, health, replies, results, schedule, status
 from schemas import control as control_files
 from settings import Settings
 from spool import open_spool
 
 R = TypeVar("R")
 
-BLUEPRINTS = (control.routes, batch.routes, file.routes, schedule.routes, status.routes, results.routes, health.routes)
+BLUEPRINTS = (control.routes, batch.routes, file.routes, schedule.routes, status.routes, results.routes, batches.routes, health.routes)
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -70,6 +70,7 @@ def wire(settings: Settings) -> Parts:
         redis=queues.connect(settings.redis_url),
         compile=compiled,
         check_target=lambda: _of_target(lambda: target.tables().names()),
+        close_target=target.close,
     )
 
 
@@ -113,7 +114,7 @@ def _finish(reply: Response) -> Response:
         "status": reply.status_code,
         "ms": round((time.monotonic() - g.started) * 1000, 1),
         "request_id": g.request_id,
-        "key": g.key.id if "key" in g else None,
+        "key_id": g.key.id if "key" in g else None,
     }
     log.info("request", extra={"fields": fields})
     return reply

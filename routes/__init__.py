@@ -22,6 +22,13 @@ class Parts:
     redis: Redis
     compile: Callable[[bytes], Plan]  # control-file bytes against the target's tables; raises ControlFileInvalid, TargetUnavailable
     check_target: Callable[[], object]  # raises what is wrong with the target
+    close_target: Callable[[], None]
+
+    def close(self) -> None:
+        """Close every connection, as a process does that goes on without the application."""
+        self.close_target()
+        self.catalog.dispose()
+        self.redis.close()
 
 
 def parts() -> Parts:

@@ -43,7 +43,7 @@ def _scheduled(given: dict[str, Any]) -> ResponseReturnValue:
     scheduled = batches.schedule(parts().catalog, batch.id, options, tables, refuse_if_busy=given["when_busy"] == "refuse")
     reply = replies.bare("SCHEDULED", {"status": "SCHEDULED", "batch": batch.id, "run": scheduled.run, "mode": options.mode})
     is_due = options.start_at is None or options.start_at <= clock.now()  # A later start is announced by the sweep when its time comes.
-    if is_due and not queues.enqueue(parts().redis, batch.id):
+    if is_due and not scheduled.is_repeat and not queues.enqueue(parts().redis, batch.id):
         reply.headers["Queue-Delayed"] = "true"
     return reply
 

@@ -1,0 +1,59 @@
+"""Which batches there are."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+
+from catalog import listing
+from catalog.batches import Batch, State
+from catalog.listing import Filters, Place
+from errors import Problem, Refusal
+from routes import fields, parts, replies
+from routes.auth import caller, requires
+from routes.control import usable_control
+from routes.status import line_of
+from schemas.replies import BatchReply
+from schemas.requests import BatchesQuery
+
+routes = Blueprint("batches", __name__, url_prefix="/api")
+
+_CURSOR = re.compile(r"([0-9]{1,17})-([0-9]{1,16})", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@routes.get("/batches")
+@requires("read")
+def list_batches() -> ResponseReturnValue:
+    """List the batches that the key may see, newest first: a page of JSON with the cursor of the next, or a line for each."""
+    query = fields.of_query(BatchesQuery())
+    found = listing.newest(parts().catalog, caller(), _filters(query), after=_place(query["cursor"]), limit=query["limit"] + 1)
+    page = found[: query["limit"]]
+    following = _cursor(page[-1]) if len(found) > len(page) else None
+    if replies.wants_json():
+        return replies.json({"batches": BatchReply(many=True).dump(page), "next": following})
+    reply = replies.text("".join(f"{batch.id} {line_of(batch)}\n" for batch in page))
+    if following:
+        reply.headers["Next-Cursor"] = following
+    return reply
+
+
+def _filters(query: dict[str, Any]) -> Filters:
+    control = usable_control(query["control"]).digest if query["control"] else None
+    state = State(query["state"]) if query["state"] else None
+    return Filters(state, control, query["creation_path"], query["since"], query["key"])
+
+
+def _cursor(batch: Batch) -> str:
+    return f"{(batch.created_at - _EPOCH) // timedelta(microseconds=1)}-{batch.id}"
+
+
+def _place(cursor: str | None) -> Place | None:
+    if cursor is None:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise Refusal(400, "request_invalid", "This is no cursor.", [Problem("Take `next` of the page before.", "cursor")])
+    return _EPOCH + timedelta(microseconds=int(found[1])), int(found[2])
