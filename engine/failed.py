@@ -6,6 +6,7 @@ parsed again: what goes out is byte for byte what came in.
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from io import BufferedReader, RawIOBase, TextIOWrapper
 from typing import Any, BinaryIO, NamedTuple
 
 from engine.faults import SKIPPED_HEADER
-from engine.readers.bytestream import Read, _decompressed as decompressed
+from engine.readers.bytestream import Read, _decompressed as decompressed, open_blocks
 from engine.readers.limits import Limits
 
 _BLOCK_BYTES = 256 * 1024
@@ -21,6 +22,7 @@ _PIECE_CHARACTERS = 64 * 1024
 _BOMS = ((b"\xff\xfe\x00\x00", "utf-32-le"), (b"\x00\x00\xfe\xff", "utf-32-be"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _STRUCTURE = re.compile(rb'["\[\]{},]')
 _IN_STRING = re.compile(rb'["\\]')
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$', re.IGNORECASE)
 
 
 class Mark(NamedTuple):
@@ -35,7 +37,8 @@ class Layout:
     """What must be known of a file to cut it into lines as its reader did."""
 
     encoding: str = "utf-8"
-    quote: str = '"'
+    separator: str = ","
+    quote: str = '"'  # "": none
     is_multi_entity: bool = False
     is_array: bool = False  # JSON: marks count elements, not lines
 
@@ -48,18 +51,19 @@ def marks(rows: Iterable[list[str]], file_name: str) -> Iterator[Mark]:
 
 
 def refused(stream: BinaryIO, name: str, layout: Layout, results: Iterator[Mark], limits: Limits) -> Iterator[bytes]:
-    """Yield the file's header and its refused records, as bytes of the file (of a JSON array: an array of the refused elements).
+    """Yield the file's header and its refused records, as bytes of the file (of a JSON array: an array of the refused elements, in UTF-8).
 
     `stream` is the file as it is stored; where its name says that it is compressed, what goes out is not. Memory does not grow with it.
     Raises FileRefused where the file cannot be decompressed, or expands beyond the limits.
     """
-    stream = BufferedReader(_Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES)
     if layout.is_array:
-        yield from _gathered(_elements(stream, (mark.line for mark in results if mark.is_kept)))
+        read, _ = open_blocks(stream, name, layout.encoding, limits)
+        elements = BufferedReader(_Unpacked(read), _BLOCK_BYTES)
+        yield from _gathered(_elements(elements, (mark.line for mark in results if mark.is_kept)))
         return
-    text, encoding = _text(stream, layout.encoding)
+    text, encoding = _text(BufferedReader(_Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES), layout.encoding)
     numbered = _numbered(text)
-    lines = _groups_and_refused(numbered, results, layout.quote) if layout.is_multi_entity else _refused(numbered, results)
+    lines = _groups_and_refused(numbered, results, layout) if layout.is_multi_entity else _refused(numbered, results)
     yield from _gathered(line.encode(encoding, "replace") for line in lines)
 
 
@@ -82,7 +86,7 @@ class _Unpacked(RawIOBase):
         return size
 
 
-def _text(stream: BufferedReader, encoding: str) -> tuple[TextIOWrapper, str]:
+def _text(stream: BufferedReader[Any], encoding: str) -> tuple[TextIOWrapper, str]:
     """Return the file as text whose lines end where the reader's lines end, and the encoding that gives its bytes back.
 
     Where line ends and quotes are the bytes that they are in ASCII, the text is read as Latin-1: that has a character for every byte, so
@@ -90,8 +94,8 @@ def _text(stream: BufferedReader, encoding: str) -> tuple[TextIOWrapper, str]:
     """
     start = stream.peek(4)
     wide = next((name for bom, name in _BOMS if start.startswith(bom)), None)
-    # A "utf-16" without its BOM would put one before every line that is encoded.
-    named = {"utf16": "utf-16-le", "utf32": "utf-32-le"}.get(re.sub("[-_ ]", "", encoding.lower()), encoding)
+    # The named encodings that begin with a byte order mark would put one before every line that is encoded.
+    named = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}.get(codecs.lookup(encoding).name, encoding)
     chosen = wide or ("latin-1" if '\r\n"'.encode(named) == b'\r\n"' else named)
     return TextIOWrapper(stream, chosen, errors="replace", newline=""), chosen
 
@@ -117,24 +121,44 @@ def _refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark]) -> Itera
             yield line
 
 
-def _groups_and_refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark], quote: str) -> Iterator[str]:
+def _groups_and_refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark], layout: Layout) -> Iterator[str]:
     """Do the same for the multi-entity form, whose `!` lines have no result and are kept wherever they stand.
 
-    A `!` within quotes is only a line of a value. Whether a quote is open is told by the number of quotes since the record began, since the
-    reader took that record for whole.
+    A `!` within quotes is only a line of a value; whether quotes are open is followed from the first line of each record.
     """
-    is_kept, is_open, mark, kept_line = True, False, next(results, None), 0
+    is_kept, kept_line, mark, quotes = True, 0, next(results, None), _Quotes(layout.separator, layout.quote)
     for number, line in lines:
+        if number == 1 and (said := _SEPARATOR_LINE.match(line)):
+            quotes = _Quotes(said[1], layout.quote)
         while mark is not None and mark.line <= number:
-            is_kept, is_open, mark = mark.is_kept, False, next(results, None)
-        if number != kept_line and not is_open and line.startswith("!"):
+            is_kept, mark = mark.is_kept, next(results, None)
+            quotes.are_open = False
+        if number != kept_line and not quotes.are_open and line.lstrip(layout.quote or None).startswith("!"):
             kept_line = number
         if is_kept or number == kept_line:
             yield line
-        is_open ^= bool(line.count(quote) & 1)
+        quotes.follow(line)
 
 
-def _elements(stream: BufferedReader, wanted: Iterator[int]) -> Iterator[bytes]:
+class _Quotes:
+    """Tells whether a line ends within quotes: one opens only where a field begins, and two in a row stand for themselves."""
+
+    def __init__(self, separator: str, quote: str) -> None:
+        self.are_open = False
+        one = re.escape(quote)
+        self._opening = re.compile(f"(?:^|{re.escape(separator)}){one}") if quote else None
+        self._closing = re.compile(f"[^{one}]*(?:{one}{one}[^{one}]*)*{one}(?!{one})" if quote else "")
+
+    def follow(self, line: str) -> None:
+        """Take the next line."""
+        at: int | None = 0
+        while at is not None and self._opening is not None:
+            found = (self._closing.match if self.are_open else self._opening.search)(line, at)
+            at = found.end() if found else None
+            self.are_open ^= found is not None
+
+
+def _elements(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[bytes]:
     """Yield a JSON array of the wanted elements (1-based, ascending) of the array in the stream."""
     last, separator = 0, b"[\n"
     for number, piece in _cut(stream, wanted):
@@ -146,7 +170,7 @@ def _elements(stream: BufferedReader, wanted: Iterator[int]) -> Iterator[bytes]:
     yield b"\n]\n" if last else b"[]\n"
 
 
-def _cut(stream: BufferedReader, wanted: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+def _cut(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[tuple[int, bytes]]:
     """Cut the wanted elements out of an array, in pieces with the element's number. Only brackets, commas and strings matter."""
     target = next(wanted, None)
     number = depth = at = 0  # the element that is read (0: before the array), how many brackets are open, where to look next

@@ -12,8 +12,8 @@ from catalog import batches
 from catalog.batches import Batch, BatchFile
 from engine import failed
 from engine.failed import Layout
+from engine.readers import FORMATS, FileRefused, Limits
 from engine.readers.bytestream import bare_name
-from engine.readers.limits import FileRefused, Limits
 from engine.rollup import Group, roll_up
 from errors import Refusal
 from routes import fields, parts, replies
@@ -99,15 +99,15 @@ def _layout(digest: str, name: str) -> tuple[Layout, str]:
         document: Document = control.parse(blob.read(), parts().settings.max_control_bytes)
     files = document.data.get("files") or {}
     said = files.get(name, files.get("DEFAULT")) or {}
-    read = said.get("read") or _by_ending(name)
-    if read == "xlsx":
-        raise Refusal(422, "no_rows_of_workbooks", "A workbook's rows cannot be given as they stood; .../reasons tells the sheet's rows.")
-    return Layout(said.get("encoding") or "utf-8", said.get("quote") or '"', not said.get("entity"), read == "json"), read
-
-
-def _by_ending(name: str) -> str:
-    ending = bare_name(name).rpartition(".")[2]
-    return {"ndjson": "jsonl"}.get(ending, ending if ending in ("tsv", "jsonl", "json", "xlsx") else "csv")
+    read = said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
+    layout = Layout(
+        encoding=said.get("encoding") or "utf-8",
+        separator=said.get("separator") or ("\t" if read == "tsv" else ","),
+        quote=said.get("quote", '"') or "",
+        is_multi_entity=not (said.get("entity") and said.get("action")),
+        is_array=read == "json",
+    )
+    return layout, read
 
 
 def _refused(blob: BinaryIO, name: str, layout: Layout, marks: Iterator[failed.Mark], limits: Limits) -> Iterator[bytes]:

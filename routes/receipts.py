@@ -25,9 +25,6 @@ CSV_TYPE = "text/csv; charset=utf-8"
 _ROWS_AT_ONCE = 1000
 _PIECE_BYTES = 256 * 1024
 
-# A cell of the results may hold all values of a record, each as long as a field may be; the default limit is 128 KiB.
-csv.field_size_limit(2**31 - 1)
-
 
 class RunQuery(Request):
     """Which run of the batch is meant; the last one, unless it is said."""
@@ -50,7 +47,14 @@ def is_over(batch: Batch) -> bool:
 
 def rows_of(batch: Batch) -> Iterator[list[str]]:
     """Return the results of the batch's run so far: rows of the seven columns, without the header. They are read as they are asked for."""
-    return results.parse(lines(pieces(batch)))
+    return parsed(lines(pieces(batch)))
+
+
+def parsed(of: Iterable[str]) -> Iterator[list[str]]:
+    """Return lines of the results as rows, without the header."""
+    # A cell may hold all values of a record, each as long as a field may be; the limit is the process's, and small where nobody sets it.
+    csv.field_size_limit(2**31 - 1)
+    return results.parse(of)
 
 
 def with_severity(rows: Iterable[list[str]], severity: str | None) -> Iterator[list[str]]:
@@ -74,7 +78,7 @@ def pieces(batch: Batch, offset: int = 0) -> Iterator[bytes]:
     wired, run = parts(), batch.run
     if run is not None and run.results_digest:
         return _stored(wired.spool.open(run.results_digest), offset)
-    if run is None or run.state.is_over:
+    if run is None or run.state.is_over or run.started_at is None:
         return iter([results.HEADER[offset:]])
     return _so_far(wired, f"{batch.id}-{run.number}", offset)
 
@@ -89,7 +93,9 @@ def _stored(blob: BinaryIO, offset: int) -> Iterator[bytes]:
 def _so_far(wired: Parts, run: str, offset: int) -> Iterator[bytes]:
     """Yield the results of a run that goes on, as far as they are certain."""
     with closing(open_target(wired.settings.target_url)) as target:
-        for piece in committed(target, run, wired.spool):
+        found = committed(target, run, wired.spool)
+        asked = list(islice(found, 2))  # the header, and what the target says: a target that is away is told before the reply has begun
+        for piece in chain(asked, found):
             yield piece[offset:]
             offset = max(offset - len(piece), 0)
 

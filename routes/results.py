@@ -12,12 +12,11 @@ from flask.typing import ResponseReturnValue
 from marshmallow import fields as kinds, validate
 
 from catalog.batches import Batch
-from engine import results
 from engine.spreadsheet import neutral
 from errors import Refusal
 from routes import download, failed, fields, parts, replies
 from routes.auth import requires
-from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, lines, pieces, rows_of, stream, with_severity
+from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, lines, parsed, pieces, rows_of, stream, with_severity
 
 routes = Blueprint("results", __name__, url_prefix="/api")
 routes.register_blueprint(failed.routes)
@@ -56,12 +55,15 @@ def _page(batch: Batch, severity: str | None, cursor: int, limit: int) -> dict[s
 
     def counted() -> Iterator[str]:
         nonlocal position
-        for line in lines(pieces(batch, cursor)):
+        following = lines(pieces(batch, max(cursor - 1, 0)))
+        if cursor and next(following, "") != "\n":  # the end of the row before
+            raise _cursor_invalid()
+        for line in following:
             position += len(line.encode())
             yield line
 
     is_more = False
-    for row in results.parse(counted()):
+    for row in parsed(counted()):
         if severity is None or row[2:3] == [severity]:
             items.append(_item(row))
         if is_more := len(items) == limit:
@@ -77,7 +79,11 @@ def _item(row: list[str]) -> dict[str, Any]:
             "entity_id": entity_id or None, "file": file,
         }  # fmt: skip
     except ValueError:
-        raise Refusal(400, "cursor_invalid", "cursor: only what `next` said is a place to go on from.") from None
+        raise _cursor_invalid() from None
+
+
+def _cursor_invalid() -> Refusal:
+    return Refusal(400, "cursor_invalid", "cursor: only what `next` said is a place to go on from.")
 
 
 def first_errors(batch: Batch, max_errors: int) -> list[dict[str, Any]]:
