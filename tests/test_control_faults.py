@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from engine.plan import Action
 from errors import ControlFileInvalid
+from schemas import control
 from tests import control_parts
 from tests.control_parts import Made, one_entity
 
@@ -219,3 +222,36 @@ def test_many_faults_take_bounded_time(made: Made) -> None:
     problems = made.problems(one_entity("customer", "a", *[f"c{n}: {{input: a}}" for n in range(5_000)]))
     assert len(problems) == ControlFileInvalid.MOST + 1
     assert time.perf_counter() - started < 5
+
+
+NAMES = """id a b c code name email country region_code region born big details raw upper_name trade_id resource trade X->code
+    X->Resource_Code X->trade_group_code Trade->code -> X->"""
+TYPES = "CodeReferenceLookup ReferenceLookup Constant Now BatchId Integer Date Json Txt"
+WORDS = st.sampled_from(NAMES.split())
+CONVERTER = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("input", "column", "format", "timezone", "pattern", "value", "true", "false"), WORDS)
+    | {"type": st.sampled_from(TYPES.split()), "missing": st.sampled_from(control.MISSING_WORDS), "maxLength": st.integers(1, 9)}
+    | {"properties": st.dictionaries(WORDS, WORDS, min_size=1, max_size=3), "thousands": st.sampled_from(".,x")},
+)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(("input", "fallbackInput", "constant", "default", "mapDefault"), WORDS)
+    | {"required": st.booleans(), "masked": st.booleans(), "empty": st.sampled_from(control.EMPTY_WORDS)}
+    | {"converter": CONVERTER, "map": st.dictionaries(WORDS, st.none() | WORDS, min_size=1, max_size=2)},
+)
+MAPPINGS = st.lists(st.dictionaries(WORDS, st.none() | OPTIONS, min_size=1, max_size=1), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=2_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=st.sampled_from(["customer", "resource_trade", "flights", "commodity", "keyless", "region"]), mappings=MAPPINGS)
+def test_any_mappings_compile_or_have_faults(made: Made, table: str, mappings: list[dict[str, object]]) -> None:
+    """Whatever options are put together, the control file compiles, or is refused with at least one fault."""
+    text = json.dumps({"entities": [{"entity": "X", "table": table, "input": ["a", "b", "code"], "mappings": mappings}]})
+    try:
+        plan = made.compile(text)
+    except ControlFileInvalid as invalid:
+        assert invalid.problems
+        assert all(problem.line == 1 for problem in invalid.problems)
+    else:
+        assert plan.entities["x"].table.name == table
