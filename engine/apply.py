@@ -12,7 +12,7 @@ from itertools import compress
 
 from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
-from engine.faults import LOOKUP_AMBIGUOUS, RECORD_EXISTS, RECORD_NOT_FOUND, Fault
+from engine.faults import LOOKUP_AMBIGUOUS, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
 from engine.lookup import Resolver, is_text_identity, said, tables_of
 from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Seeker, Session, Written, decide
 from engine.plan import Action, Lookup, Mapping, Text
@@ -184,7 +184,7 @@ class _Step:
             if op in ambiguous:
                 keep[op] = self._refuse(op, said(LOOKUP_AMBIGUOUS, identity, ops.keys, op, self.entity.is_identity_masked))
             elif kind is None:
-                keep[op] = self._refuse(op, forbidden(self.session, identity, ops, op, locator is not None))
+                keep[op] = self._refuse(op, forbidden(self.session, ops, op, locator is not None))
             ops.kinds.append(kind or REFUSED)
             ops.found.append(None if kind == LOOK_UP else locator)
         if not all(keep):
@@ -212,9 +212,11 @@ class _Step:
         return False
 
 
-def forbidden(session: Seeker, identity: Lookup, ops: Ops, op: int, is_found: bool) -> Fault:
+def forbidden(session: Seeker, ops: Ops, op: int, is_found: bool) -> Fault:
     """Return the fault of an op that its action forbids: Insert of what exists, Update or Delete of what does not."""
-    masked = ops.entity.is_identity_masked
+    identity, masked = ops.entity.identity, ops.entity.is_identity_masked
+    if identity is None:
+        return fault(NOT_WRITTEN)
     if is_found:
         return said(RECORD_EXISTS, identity, ops.keys, op, masked)
     nearest = session.nearest(identity, str(ops.keys[0][op])) if len(ops.keys) == 1 and not masked else None

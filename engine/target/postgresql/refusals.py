@@ -84,7 +84,7 @@ def fault_of_outcome(session: Seeker, ops: Ops, op: int, outcome: str) -> Fault:
     if outcome == rowloop.NOT_WRITTEN or identity is None:
         return fault(f.NOT_WRITTEN)
     if outcome in (rowloop.FORBIDDEN_FOUND, rowloop.FORBIDDEN_ABSENT, rowloop.VANISHED):
-        return forbidden(session, identity, ops, op, outcome == rowloop.FORBIDDEN_FOUND)
+        return forbidden(session, ops, op, outcome == rowloop.FORBIDDEN_FOUND)
     if outcome == rowloop.AMBIGUOUS:
         return said(f.LOOKUP_AMBIGUOUS, identity, ops.keys, op, ops.entity.is_identity_masked)
     late = ops.late[int(outcome[1:]) - 1]
