@@ -18,6 +18,7 @@ from catalog import keys, migrate
 from settings import Settings
 from tests.engine_parts import sql
 
+ROOT = Path(__file__).parent.parent
 CONTROL = b"""\
 name: airlines
 files:
