@@ -15,6 +15,7 @@ from errors import LadingError
 
 SCHEMA = "lading"  # of our tables on PostgreSQL; on SQLite they have a file of their own
 BUSY_SECONDS = 10
+_OPTIONS = {"preserve_rowcount": True}  # else an INSERT ... ON CONFLICT does not tell whether it did anything
 _READING = {"lading_is_reading": True}
 _QUEUE_LOCK = 0x1AD1_0001  # the advisory lock that stands for the queue; any number that is ours alone does
 
@@ -53,10 +54,12 @@ def connect(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() in ("postgresql", "postgres"):
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, execution_options=_OPTIONS)
     else:
         translate: dict[str, str | None] = {SCHEMA: None}
-        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, execution_options={"schema_translate_map": translate})
+        engine = create_engine(
+            parsed, connect_args={"timeout": BUSY_SECONDS}, execution_options={"schema_translate_map": translate} | _OPTIONS
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     _guard_forks(engine)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from catalog.database import reading, writing
 from catalog.tables import keys
 
 PERMISSIONS = ("import", "read", "read:all", "control", "approve", "admin")
+_TOKEN = re.compile(r"lad_([0-9a-f]{1,32})_([A-Za-z0-9_-]{1,128})")
 _USE_NOTED_EVERY = timedelta(minutes=1)  # a write for every request would be dear, and says no more
 
 
@@ -76,15 +78,15 @@ def create(
 
 def verify(engine: Engine, token: str) -> Key | None:
     """Return the key that `token` is, or None: malformed, unknown, wrong, revoked and expired look alike from outside."""
-    prefix, _, rest = token.partition("_")
-    key_id, _, secret = rest.partition("_")
+    found = _TOKEN.fullmatch(token)
+    key_id, secret = found.groups() if found else ("", "")
     with reading(engine) as connection:
         row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
-    # An unknown id is compared too, with a digest that no secret has, so that it takes as long as a wrong secret.
+    # What is no key, or has an unknown id, is compared too, with a digest that no secret has, so that it takes as long as a wrong secret.
     is_right = hmac.compare_digest(row.secret_digest if row else "0" * 64, _digest(secret))
     now = clock.now()
     key = _key(row) if row else None
-    if key is None or not is_right or prefix != "lad" or not key.is_valid(now):
+    if key is None or not is_right or not key.is_valid(now):
         return None
     if key.last_used_at is None or now - key.last_used_at >= _USE_NOTED_EVERY:
         _note_use(engine, key_id, now)

@@ -49,9 +49,10 @@ control_names = Table(
     "control_names",
     metadata,
     Column("name", String, primary_key=True),
-    Column("digest", String, ForeignKey(controls.c.digest), nullable=False, index=True),
+    Column("digest", String, ForeignKey(controls.c.digest), nullable=False),
     Column("key_id", String, nullable=False),
     Column("moved_at", UtcDateTime, nullable=False),
+    Index("ix_control_names_digest", "digest"),
 )
 
 files = Table(
@@ -103,9 +104,10 @@ batch_files = Table(
     metadata,
     Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
     Column("name", String, primary_key=True),
-    Column("digest", String, ForeignKey(files.c.digest), nullable=False, index=True),
+    Column("digest", String, ForeignKey(files.c.digest), nullable=False),
     Column("position", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Index("ix_batch_files_digest", "digest"),
 )
 
 control_pins = Table(
@@ -151,7 +153,8 @@ lanes = Table(
     metadata,
     Column("table_schema", String, primary_key=True),  # "" where the target has no schemas
     Column("table_name", String, primary_key=True),
-    Column("batch_id", BigInteger, ForeignKey(batches.c.id), index=True),  # the running batch that holds it, or null
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id)),  # the running batch that holds it, or null
+    Index("ix_lanes_batch_id", "batch_id"),
 )
 
 # The lanes that *scheduled* batches wait for. Rows go when the batch is claimed, so the table stays as short as the queue.
@@ -173,10 +176,11 @@ idempotency = Table(
     Column("idem_key", String, primary_key=True),
     Column("fingerprint", String, nullable=False),
     Column("ticket", String, nullable=False),  # tells the request that holds the entry from one that lost it by being too slow
-    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("started_at", UtcDateTime, nullable=False),
     Column("status", Integer),  # null while the first request is in flight
     Column("headers", JSON),
     Column("body", LargeBinary),
+    Index("ix_idempotency_started_at", "started_at"),
 )
 
 markers = Table(

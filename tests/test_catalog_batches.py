@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine
@@ -113,9 +114,9 @@ def test_one_of_two_uploads_at_once_wins(engine: Engine) -> None:
     for _ in range(50):
         batch_id = new(engine)
         results = at_once(
-            lambda b=batch_id: batches.attach(engine, b, "a.csv", FILE),
-            lambda b=batch_id: batches.attach(engine, b, "a.csv", OTHER_FILE),
-            lambda b=batch_id: batches.attach(engine, b, "b.csv", FILE),
+            partial(batches.attach, engine, batch_id, "a.csv", FILE),
+            partial(batches.attach, engine, batch_id, "a.csv", OTHER_FILE),
+            partial(batches.attach, engine, batch_id, "b.csv", FILE),
         )
         assert results[2] is Attached.ADDED
         winners = [r for r in results[:2] if r is Attached.ADDED]
@@ -129,7 +130,7 @@ def test_uploads_and_scheduling_at_once(engine: Engine) -> None:
     for _ in range(50):
         batch_id = new(engine)
         attached, put = at_once(
-            lambda b=batch_id: batches.attach(engine, b, "a.csv", FILE), lambda b=batch_id: batches.schedule(engine, b, Options(), LANES)
+            partial(batches.attach, engine, batch_id, "a.csv", FILE), partial(batches.schedule, engine, batch_id, Options(), LANES)
         )
         assert isinstance(put, Scheduled)
         assert len(batches.files(engine, batch_id)) == (1 if attached is Attached.ADDED else 0)
@@ -163,11 +164,11 @@ def test_scheduling_at_once_makes_one_run(engine: Engine) -> None:
     """Of equal requests at one instant one schedules and the others repeat it; of different ones exactly one wins."""
     for _ in range(30):
         batch_id = new(engine)
-        equal = only(at_once(*[lambda b=batch_id: batches.schedule(engine, b, Options(), LANES)] * 4))
+        equal = only(at_once(*[partial(batches.schedule, engine, batch_id, Options(), LANES)] * 4))
         assert sorted(result.is_repeat for result in equal) == [False, True, True, True]
         other_id = new(engine)
         different = at_once(
-            *[lambda b=other_id, o=o: batches.schedule(engine, b, o, LANES) for o in (Options(), DRY_RUN, Options(is_ordered=True))]
+            *[partial(batches.schedule, engine, other_id, o, LANES) for o in (Options(), DRY_RUN, Options(is_ordered=True))]
         )
         assert sum(isinstance(result, Scheduled) for result in different) == 1
         assert {code_of(r) for r in different if not isinstance(r, Scheduled)} == {"409 already_scheduled"}
@@ -245,12 +246,17 @@ def test_a_busy_lane_may_be_refused(engine: Engine) -> None:
     """With refuse_if_busy a batch is scheduled only if all its lanes are free and unwanted; the refusal says when to come back."""
     first, second = new(engine), new(engine)
     assert batches.schedule(engine, first, Options(), LANES, refuse_if_busy=True).run == 1
-    for _ in ("wanted", "held"):
+
+    def refusal() -> Refusal:
         with pytest.raises(Refusal) as refused:
             batches.schedule(engine, second, Options(), [(None, "b"), (None, "a")], refuse_if_busy=True)
-        assert code_of(refused.value) == "409 blocked"
-        assert refused.value.headers["Retry-After"].isdigit()
-        claimed = batches.claim(engine, "w", 30) or claimed
+        return refused.value
+
+    assert code_of(refusal()) == "409 blocked", "the lane is waited for"
+    assert refusal().headers["Retry-After"].isdigit()
+    claimed = batches.claim(engine, "w", 30)
+    assert claimed is not None
+    assert code_of(refusal()) == "409 blocked", "the lane is held"
     batch = batches.get(engine, second)
     assert batch is not None
     assert batch.state is State.UPLOADING
@@ -264,7 +270,7 @@ def test_of_two_that_refuse_to_wait_one_is_blocked(engine: Engine) -> None:
     for number in range(100):
         ids = [new(engine), new(engine)]
         lanes = [(None, f"t{number}")]
-        results = at_once(*[lambda b=b, t=lanes: batches.schedule(engine, b, Options(), t, refuse_if_busy=True) for b in ids])
+        results = at_once(*[partial(batches.schedule, engine, b, Options(), lanes, refuse_if_busy=True) for b in ids])
         assert sum(isinstance(result, Scheduled) for result in results) == 1
         assert [code_of(r) for r in results if not isinstance(r, Scheduled)] == ["409 blocked"]
 

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_workers_that_claim_at_once_never_share_a_lane(engine: Engine) -> None:
         order = []
         while found := [c for c in only(at_once(*[lambda: batches.claim(engine, "w", LEASE)] * 4)) if c]:
             order.append({c.batch_id for c in found})
-            assert all(at_once(*[lambda c=c: finish(engine, c) for c in found]))
+            assert all(at_once(*[partial(finish, engine, c) for c in found]))
         assert order == [{first, other}, {both}, {second}]
 
 
@@ -77,7 +78,7 @@ def drain(url: str, log: Any) -> None:
 
 
 def test_worker_processes_keep_the_order_of_every_lane(engine: Engine, target_url: str) -> None:
-    """Three processes that drain one queue run the batches of each lane one after another, as scheduled, each once, and lanes side by side."""
+    """Three processes that drain one queue run each lane's batches one after another, as scheduled, each once, and lanes side by side."""
     chance = random.Random(7)
     wanted = [chance.sample("abcdef", chance.choice((1, 1, 2, 3))) for _ in range(60)]
     ids = [scheduled(engine, *tables) for tables in wanted]
@@ -157,7 +158,7 @@ def test_a_claim_says_what_the_worker_must_know(engine: Engine) -> None:
 
 
 def test_handing_back_keeps_the_place(engine: Engine) -> None:
-    """A batch that is handed back is scheduled again, before younger ones of its lane, under a higher fence; the old holder is powerless."""
+    """A batch that is handed back waits again, before younger ones of its lane, under a higher fence; the old holder is powerless."""
     first, second = scheduled(engine, "a"), scheduled(engine, "a")
     old = claim(engine)
     assert batches.hand_back(engine, first, old.fence)
@@ -314,7 +315,7 @@ def test_cancelling_and_claiming_at_once(engine: Engine) -> None:
     """A hundred times, a batch that is cancelled while it is claimed is either run and told, or not run; the next is found all the same."""
     for _ in range(100):
         batch_id, after = scheduled(engine, "a"), scheduled(engine, "b")
-        state, claimed = only(at_once(lambda b=batch_id: batches.cancel(engine, b), lambda: batches.claim(engine, "w", LEASE)))
+        state, claimed = only(at_once(partial(batches.cancel, engine, batch_id), lambda: batches.claim(engine, "w", LEASE)))
         assert isinstance(claimed, Claim)
         if claimed.batch_id == batch_id:
             assert state is State.RUNNING

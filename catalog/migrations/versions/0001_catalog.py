@@ -58,7 +58,7 @@ def _keys_and_markers() -> None:
         sa.PrimaryKeyConstraint("key_id", "idem_key"),
         schema=SCHEMA,
     )
-    op.create_index("ix_lading_idempotency_started_at", "idempotency", ["started_at"], schema=SCHEMA)
+    op.create_index("ix_idempotency_started_at", "idempotency", ["started_at"], schema=SCHEMA)
 
 
 def _controls_and_files() -> None:
@@ -82,7 +82,7 @@ def _controls_and_files() -> None:
         sa.PrimaryKeyConstraint("name"),
         schema=SCHEMA,
     )
-    op.create_index("ix_lading_control_names_digest", "control_names", ["digest"], schema=SCHEMA)
+    op.create_index("ix_control_names_digest", "control_names", ["digest"], schema=SCHEMA)
     op.create_table(
         "files",
         sa.Column("digest", sa.String, nullable=False),
@@ -140,7 +140,7 @@ def _batches() -> None:
         sa.PrimaryKeyConstraint("batch_id", "name"),
         schema=SCHEMA,
     )
-    op.create_index("ix_lading_batch_files_digest", "batch_files", ["digest"], schema=SCHEMA)
+    op.create_index("ix_batch_files_digest", "batch_files", ["digest"], schema=SCHEMA)
     op.create_table(
         "control_pins",
         sa.Column("batch_id", sa.BigInteger, nullable=False),
@@ -198,7 +198,7 @@ def _queue() -> None:
         sa.PrimaryKeyConstraint("table_schema", "table_name"),
         schema=SCHEMA,
     )
-    op.create_index("ix_lading_lanes_batch_id", "lanes", ["batch_id"], schema=SCHEMA)
+    op.create_index("ix_lanes_batch_id", "lanes", ["batch_id"], schema=SCHEMA)
     op.create_table(
         "wants",
         sa.Column("place", sa.BigInteger, autoincrement=False, nullable=False),
