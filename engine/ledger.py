@@ -158,7 +158,7 @@ def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
     """Return the committed chunks of a run, in the order of their numbers."""
     mark = "%s" if dialect == "postgresql" else "?"
     sql = f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark} ORDER BY chunk"
-    return [LedgerEntry(*row[:-1], committed_at=_as_moment(row[-1])) for row in connection.execute(sql, (run,)).fetchall()]
+    return [LedgerEntry(*[*row[:-1], _as_moment(row[-1])]) for row in connection.execute(sql, (run,)).fetchall()]
 
 
 def forget(connection: Any, run: str, dialect: Dialect) -> None:

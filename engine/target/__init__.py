@@ -42,7 +42,7 @@ class Target:
                 self._tables = self._reflector()
             else:
                 self._tables.refresh()
-            return self._tables  # type: ignore[no-any-return]
+            return self._tables
 
     def session(self) -> Session:
         """Open a session: a connection of its own, which its user closes."""

@@ -71,7 +71,7 @@ def _tokens(sql: str) -> list[str]:
 def _deferred(sql: str) -> list[bool]:
     """Tell for each REFERENCES clause whether it waits for the commit.
 
-    >>> _deferred("CREATE TABLE t (a REFERENCES p DEFERRABLE INITIALLY DEFERRED, b REFERENCES p, c REFERENCES p NOT DEFERRABLE INITIALLY DEFERRED)")
+    >>> _deferred("a REFERENCES p DEFERRABLE INITIALLY DEFERRED, b REFERENCES p, c REFERENCES p NOT DEFERRABLE INITIALLY DEFERRED")
     [True, False, False]
     """
     found: list[bool] = []
