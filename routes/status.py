@@ -74,5 +74,5 @@ def _details(batch: Batch, query: Mapping[str, Any]) -> dict[str, Any]:
     details: dict[str, Any] = BatchReply().dump(batch)
     details["files"] = FileReply(many=True).dump(batches.files(parts().catalog, batch.id))
     if query["include_errors"]:
-        details["errors"] = first_errors(batch, query["max_errors"]) if batch.started_at else []
+        details["errors"] = first_errors(batch, query["max_errors"])
     return details
