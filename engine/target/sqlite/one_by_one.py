@@ -27,7 +27,7 @@ from engine.ops import (
 )
 from engine.plan import Missing
 from engine.target.sqlite import refusals, sql
-from engine.target.sqlite.values import column_of, id_of, is_ruled, refuse, update_values, vanished
+from engine.target.sqlite.values import column_of, id_of, is_ruled, refuse, update_values
 
 if TYPE_CHECKING:
     from engine.target.sqlite.session import SqliteSession
@@ -112,7 +112,7 @@ class OneByOne:
             raise _Refused(said(f.LOOKUP_AMBIGUOUS, self.identity, self.ops.keys, op, self.ops.entity.is_identity_masked))
         kind = decide(self.ops.action, bool(found.rows))
         if kind is None:
-            raise _Refused(forbidden(self.session, self.identity, self.ops, op, is_found=bool(found.rows)))
+            raise _Refused(forbidden(self.session, self.ops, op, is_found=bool(found.rows)))
         return kind, found.rows.get(0)
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class OneByOne:
         if kind == INSERT:
             return self._insert(op)
         if locator is None:
-            raise _Refused(vanished(self.session, self.ops, op))
+            raise _Refused(forbidden(self.session, self.ops, op, is_found=False))
         self.outcomes.ids[op] = id_of(self.table, locator)
         at = sql.at(self.table, self.identity)
         referred = self.session.deferred.referred(self.table, at, locator) if self.is_watched else []
@@ -161,7 +161,7 @@ class OneByOne:
         parameters = [*locator, *values]
         state = self.connection.execute(f"SELECT {sql.differs(columns, given)} FROM {self.table.quoted} WHERE {at}", parameters).fetchone()
         if state is None:
-            raise _Refused(vanished(self.session, self.ops, op))
+            raise _Refused(forbidden(self.session, self.ops, op, is_found=False))
         if not state[0]:
             return UNCHANGED
         done = self.connection.execute(sql.update(self.table, self.identity, columns, given), parameters)
@@ -173,7 +173,7 @@ class OneByOne:
         done = self.connection.execute(sql.delete(self.table, self.identity), locator)
         if done.rowcount == 0 and not self.table.has_rewrites:
             is_there = self.connection.execute(f"SELECT 1 FROM {self.table.quoted} WHERE {at}", locator).fetchone()
-            raise _Refused(fault(f.NOT_WRITTEN) if is_there else vanished(self.session, self.ops, op))
+            raise _Refused(fault(f.NOT_WRITTEN) if is_there else forbidden(self.session, self.ops, op, is_found=False))
         return DELETED
 
     def _refuse_missing_parent(self, op: int, at: str, locator: Sequence[Any]) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
+from engine.apply import forbidden
 from engine.ops import CREATED, DELETE, DELETED, INSERT, REFUSED, UNCHANGED, UPDATE, UPDATED, Ops, Outcomes, Written
 from engine.target.sqlite import refusals, sql
-from engine.target.sqlite.values import column_of, id_of, is_ruled, next_rowid, refuse, update_values, vanished
+from engine.target.sqlite.values import column_of, id_of, is_ruled, next_rowid, refuse, update_values
 
 if TYPE_CHECKING:
     from engine.target.sqlite.session import SqliteSession
@@ -168,5 +169,5 @@ class Runs:
         if unchanged == REFUSED:
             for op in range(start, stop):
                 if kinds[op] == REFUSED and op not in self.outcomes.faults:
-                    self.outcomes.faults[op] = [vanished(self.session, self.ops, op)]
+                    self.outcomes.faults[op] = [forbidden(self.session, self.ops, op, is_found=False)]
         self._give_ids(start, stop, [id_of(self.table, row) for row in found])

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from engine.apply import forbidden
-from engine.faults import NOT_WRITTEN, Fault, fault
 from engine.ops import INSERT, REFUSED, Ops, Outcomes, Written
 from engine.tables import Table
 from engine.target.sqlite import refusals
@@ -27,13 +25,6 @@ def refuse(connection: sqlite3.Connection, ops: Ops, outcomes: Outcomes, op: int
     error.__traceback__ = None  # its frames hold the rows of the whole chunk
     outcomes.kinds[op] = REFUSED
     outcomes.faults[op] = [refusals.fault_of(connection, ops, op, kind, error)]
-
-
-def vanished(session: SqliteSession, ops: Ops, op: int) -> Fault:
-    """Return the fault of a row that is no more, since an earlier op took it along."""
-    if ops.entity.identity is None:
-        return fault(NOT_WRITTEN)
-    return forbidden(session, ops.entity.identity, ops, op, is_found=False)
 
 
 def column_of(session: SqliteSession, written: Written, kind: str) -> Sequence[Any]:
