@@ -97,6 +97,8 @@ batches = Table(
     Column("lease_until", UtcDateTime),
     Column("is_cancel_wanted", Boolean, nullable=False),
     Index("ix_batches_state_place", "state", "place"),
+    Index("ix_batches_created_at", "created_at", "id"),
+    Index("ix_batches_key_id_created_at", "key_id", "created_at", "id"),
 )
 
 batch_files = Table(

@@ -128,6 +128,8 @@ def _batches() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_batches_state_place", "batches", ["state", "place"], schema=SCHEMA)
+    op.create_index("ix_batches_created_at", "batches", ["created_at", "id"], schema=SCHEMA)
+    op.create_index("ix_batches_key_id_created_at", "batches", ["key_id", "created_at", "id"], schema=SCHEMA)
     op.create_table(
         "batch_files",
         sa.Column("batch_id", sa.BigInteger, nullable=False),
