@@ -13,7 +13,7 @@ from engine.plan import Converter, Faults, Text
 
 CACHED_VALUES = 20_000  # that a cache holds at most; it is emptied when full, so that memory stays flat
 CACHED_LENGTH = 64  # characters of the longest text that is worth remembering
-FAILS = (ValueError, KeyError, TypeError, ArithmeticError)  # what a fast way raises where a value is not as it expects (None: TypeError)
+FAILS = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)  # what a fast way raises where a value is not plain, or is None
 
 Fast = Callable[[Sequence[str]], Sequence[Any]]
 One = Callable[[str], Any]

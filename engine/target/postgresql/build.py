@@ -30,7 +30,7 @@ Name = tuple[str | None, str]
 class Facts:
     """What the catalogues say of some tables; the rows are named tuples of the queries in facts.py."""
 
-    relations: dict[int, bool]  # oid → whether what is written need not be what arrives
+    relations: dict[int, tuple[bool, bool]]  # oid → whether it is a view; whether what is written need not be what arrives
     triggered: set[int]
     columns: Sequence[Any]
     sequences: Sequence[tuple[int, int, str, bool, bool]]
@@ -58,7 +58,8 @@ def build(name: Name, oid: int, family: Sequence[int], facts: Facts, referenced_
         referenced_by=referenced_by,
         has_exclusion=any(i.indrelid in family and (i.indisexclusion or (i.indrelid != oid and not i.has_parent)) for i in facts.indexes),
         has_triggers=not facts.triggered.isdisjoint(family),
-        has_rewrites=facts.relations[oid],
+        is_view=facts.relations[oid][0],
+        has_rewrites=facts.relations[oid][1],
         has_children=len(family) > 1,
         fingerprint=fingerprint,
     )

@@ -19,7 +19,7 @@ CHILDREN = "SELECT h.inhparent, h.inhrelid FROM pg_catalog.pg_inherits h"
 
 # The facts of some tables. ----------------------------------------------------------------------------------------------------------
 RELATIONS = """
-SELECT c.oid, c.relkind IN ('v', 'f') OR pg_catalog.row_security_active(c.oid) OR c.relhasrules AND EXISTS (
+SELECT c.oid, c.relkind = 'v', c.relkind IN ('v', 'f') OR pg_catalog.row_security_active(c.oid) OR c.relhasrules AND EXISTS (
     SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('O', 'A')) AS has_rewrites
 FROM pg_catalog.pg_class c WHERE c.oid = ANY (%(oids)s)
 """

@@ -115,11 +115,12 @@ def _id(table: Table, alias: str = "") -> str:
 
 
 def _at(table: Table) -> str:
-    return " AND ".join(f"t.{name} = r.l{n}::{_cast(table, name, kind)}" for n, (name, kind) in enumerate(locator(table), 1))
+    equals = "IS NOT DISTINCT FROM" if table.is_view else "="
+    return " AND ".join(f"t.{name} {equals} r.l{n}::{_cast(table, name, kind)}" for n, (name, kind) in enumerate(locator(table), 1))
 
 
 def _cast(table: Table, name: str, kind: str) -> str:
-    return table.columns[name[1:-1].replace('""', '"')].cast_type if table.primary_key else kind
+    return table.columns[name[1:-1].replace('""', '"')].cast_type if name.startswith('"') else kind
 
 
 def _insert(ops: Ops) -> str:

@@ -12,7 +12,10 @@ _ADDRESS_AMONG_CHILDREN = [("tableoid", "oid"), *_ADDRESS]
 
 
 def locator(table: Table) -> list[tuple[str, str]]:
-    """Return (column as SQL, its type) of what names one row: the primary key, else the row's address."""
+    """Return (column as SQL, its type) of what names one row: the primary key, else the row's address (its content, in a view)."""
+    if table.is_view:
+        # Nothing else names a row of a view than all that it holds.
+        return [(quote(name), column.sql_type) for name, column in table.columns.items() if column.is_exact]
     if not table.primary_key:
         return _ADDRESS_AMONG_CHILDREN if table.has_children else _ADDRESS
     return [(quote(name), table.columns[name].sql_type) for name in table.primary_key]
