@@ -25,11 +25,12 @@ class Lease:
     """
 
     def __init__(self, catalog: Engine, claim: Claim, lease_seconds: float, heartbeat_seconds: float) -> None:
-        self.counts, self.progress = Counts(), 0.0  # so far; the run sets them, the next heartbeat tells the catalog
+        self.counts: Counts | None = None  # so far; the run sets it and the next, and the next heartbeat tells the catalog
+        self.progress: float | None = None  # 0 to 1
         self._catalog, self._claim = catalog, claim
         self._lease_seconds, self._heartbeat_seconds = lease_seconds, heartbeat_seconds
         self._ends_at = time.monotonic() + lease_seconds
-        self._beat = Beat.OK
+        self._beat = Beat.CANCEL if claim.is_cancel_wanted else Beat.OK
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease of batch {claim.batch_id}", daemon=True)
 

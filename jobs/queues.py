@@ -136,8 +136,11 @@ def say_dead(redis: Redis, worker: str, spool_marker: str) -> None:
 
 def alive(redis: Redis) -> dict[str, str]:
     """Return the workers that live, by name, each with the marker of the spool it sees; RedisError where Redis cannot be reached."""
-    names = redis.zrangebyscore(WORKERS, redis.time()[0] - ALIVE_SECONDS, "+inf")
-    return dict(as_text(name).rsplit(" ", 1) for name in names)
+    found = {}
+    for name in redis.zrangebyscore(WORKERS, redis.time()[0] - ALIVE_SECONDS, "+inf"):
+        worker, _, marker = as_text(name).rpartition(" ")  # type: ignore[arg-type]
+        found[worker] = marker
+    return found
 
 
 def is_ours(job: Job) -> bool:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from catalog import batches, idempotency, turns
+from catalog import batches, idempotency, markers, turns
 from errors import LadingError
 from jobs import queues
 from spool import Spool
@@ -43,9 +43,10 @@ class Sweep:
     alive_seconds: float = queues.ALIVE_SECONDS / 3
     _tidied_at: float = field(default=float("-inf"), init=False)
 
-    def run(self, is_over: threading.Event) -> None:
-        """Go on until `is_over`, or until the worker has died. No outage of the catalog or of Redis ends it."""
-        parent, next_sweep = os.getppid(), 0.0
+    def run(self, is_over: threading.Event, parent: int) -> None:
+        """Go on until `is_over`, or until the parent process, the worker, has died. No outage of the catalog or of Redis ends it."""
+        next_sweep = 0.0
+        self._safely(self.compare_spool)
         while not is_over.is_set() and os.getppid() == parent:
             self._safely(self.say_alive)
             if time.monotonic() >= next_sweep:
@@ -54,6 +55,12 @@ class Sweep:
             is_over.wait(min(self.alive_seconds, self.sweep_seconds))
         self._safely(lambda: queues.say_dead(self.redis, self.worker, self.spool.marker()))
         self._safely(lambda: turns.give_up(self.catalog, "sweep", self.worker))
+
+    def compare_spool(self) -> None:
+        """Log an error where this host sees another spool than the catalog knows: the files of batches would not be found here."""
+        marker = self.spool.marker()
+        if markers.record_marker(self.catalog, "spool", marker) != marker:
+            log.error("SPOOL_URL is not the spool that the catalog knows: all web and worker processes must share one")
 
     def say_alive(self) -> None:
         """Tell that the worker lives, and which spool it sees."""

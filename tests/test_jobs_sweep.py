@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def test_the_sweep_outlives_an_outage_of_the_catalog(tmp_path: Path, spool: Spoo
     is_over = threading.Event()
     engine = catalogs.connect(url)
     sweep = make_sweep(engine, spool, redis_url, sweep_seconds=0.1)
-    thread = threading.Thread(target=sweep.run, args=(is_over,))
+    thread = threading.Thread(target=sweep.run, args=(is_over, os.getppid()))
     thread.start()
     time.sleep(0.3)
     migrate.upgrade(url)
@@ -126,7 +127,7 @@ def test_a_turn_passes_on_when_its_holder_is_silent(catalog: Engine) -> None:
 def test_a_sweep_says_that_its_worker_lives(catalog: Engine, spool: Spool, redis_url: str) -> None:
     """The sign of life carries the marker of the spool, and goes when the sweep ends in order."""
     sweep, is_over = make_sweep(catalog, spool, redis_url, sweep_seconds=0.05), threading.Event()
-    thread = threading.Thread(target=sweep.run, args=(is_over,))
+    thread = threading.Thread(target=sweep.run, args=(is_over, os.getppid()))
     thread.start()
     deadline = time.monotonic() + 5
     while not queues.alive(sweep.redis) and time.monotonic() < deadline:
@@ -139,8 +140,6 @@ def test_a_sweep_says_that_its_worker_lives(catalog: Engine, spool: Spool, redis
 
 def test_old_replies_and_partial_uploads_are_deleted(catalog: Engine, spool: Spool, redis_url: str, spool_dir: Path) -> None:
     """What broken-off uploads left goes after a day; what is being written stays."""
-    import os
-
     old, new = spool_dir / "partial" / "old", spool_dir / "partial" / "new"
     for path in (old, new):
         path.write_bytes(b"x")

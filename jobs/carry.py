@@ -1,0 +1,241 @@
+"""Carrying one claimed batch out: its attempts, and its end in the catalog."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from catalog import batches
+from catalog.batches import Claim, Counts, State, TableKey
+from engine import results, run as engine
+from engine.plan import Plan
+from engine.run import RunOrder, Stop
+from engine.target import Target
+from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetUnavailable
+from jobs.lease import Lease
+from jobs.order import order_of
+from jobs.plans import Plans
+from settings import Settings
+from spool import Spool
+
+PAUSES_SECONDS = (0.2, 3.0)  # before the next attempts, with jitter: a deadlock is over at once, a server's restart takes its time
+MESSAGE_CHARS = 2000
+CODES: dict[type[Exception], str] = {  # what ends a run for good, and the code that says so
+    ControlFileInvalid: "control_invalid",  # it no longer fits the target's tables
+    DigestMismatch: "digest_mismatch",
+    DigestUnknown: "digest_unknown",
+    SpoolFull: "disk_full",
+}
+
+log = logging.getLogger(__name__)
+
+
+class LanesWanted(LadingError):
+    """A `!Name` row brought in tables whose lanes other batches hold, so this batch must wait for them."""
+
+    def __init__(self, tables: set[TableKey]) -> None:
+        self.tables = tables
+        super().__init__(f"waits for the lanes of {sorted(map(str, tables))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a drain carries batches out with."""
+
+    settings: Settings
+    catalog: Engine
+    spool: Spool
+    target: Target
+    plans: Plans
+    scratch: Path  # a folder for temporary files
+    is_stopping: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ends in the catalog."""
+
+    state: State
+    counts: Counts
+    code: str = ""
+    status_msg: str = ""
+    results_digest: str | None = None  # None where there are no results
+    results_size: int | None = None  # bytes
+
+
+def carry(means: Means, claim: Claim) -> None:
+    """Carry a claimed batch out to its end, or hand it back.
+
+    Raises TargetUnavailable after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease then runs out,
+    and the next worker goes on from the ledger.
+    """
+    try:
+        with Lease(means.catalog, claim, means.settings.lease_seconds, means.settings.heartbeat_seconds) as lease:
+            _Carrier(means, claim, lease).carry()
+    except LeaseLost as lost:
+        log.warning("batch %d: stopped, it goes on elsewhere: %s", claim.batch_id, lost)
+
+
+class _Carrier:
+    def __init__(self, means: Means, claim: Claim, lease: Lease) -> None:
+        self._means, self._claim, self._lease = means, claim, lease
+        self._order: RunOrder | None = None
+        self._held: set[TableKey] = set()
+
+    def carry(self) -> None:
+        try:
+            ending = self._outcome()
+        except LanesWanted as wanted:
+            self._hand_back(wanted.tables, is_counted=False)
+            return
+        except TargetUnavailable:
+            self._hand_back()
+            raise
+        if ending is None:
+            # A run of one transaction starts over each time, so its stops are counted; one that stops at a chunk border loses nothing.
+            self._hand_back(is_counted=self._order is not None and self._order.is_one_transaction)
+        else:
+            self._end(ending)
+
+    # Attempts -------------------------------------------------------------------------------------------------------
+    def _outcome(self) -> Ending | None:
+        """Carry the run out; None where it is to be handed back. Nothing that goes wrong for good leaves a batch running."""
+        broken_off = self._claim.attempts - 1
+        if broken_off >= self._means.settings.run_attempts:
+            return self._failed("attempts_exhausted", f"the run was broken off {broken_off} times")
+        try:
+            return self._attempts()
+        except tuple(CODES) as error:
+            code = next(code for kind, code in CODES.items() if isinstance(error, kind))
+            log.warning("batch %d: %s: %s", self._claim.batch_id, code, error)
+            return self._failed(code, str(error))
+        except (LanesWanted, LeaseLost, TargetUnavailable, SQLAlchemyError):
+            raise
+        except Exception:
+            log.exception("batch %d: internal error", self._claim.batch_id)
+            return self._failed("internal_error", f"batch {self._claim.batch_id} met an internal error; the worker's log tells more")
+
+    def _attempts(self) -> Ending | None:
+        """Carry the run out, and again where the target failed for reasons that are not the data's."""
+        attempts = self._means.settings.run_attempts
+        for attempt in range(1, attempts):
+            try:
+                return self._attempt(self._should_stop)
+            except TargetUnavailable as error:
+                log.warning("batch %d: the target failed, attempt %d of %d: %s", self._claim.batch_id, attempt, attempts, error)
+                self._pause(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1])
+        try:
+            return self._attempt(self._should_stop)
+        except TargetUnavailable as error:
+            if self._claim.attempts < attempts:
+                raise
+            log.error("batch %d: the target failed for the last time: %s", self._claim.batch_id, error)
+            return self._failed("target_unavailable", f"the target failed again and again: {error}")
+
+    def _attempt(self, should_stop: Callable[[], Stop | None]) -> Ending | None:
+        means, claim = self._means, self._claim
+        plan = means.plans.get(claim.control)
+        self._held = set(plan.tables)
+        files = batches.files(means.catalog, claim.batch_id)
+        self._order, progress = order_of(means.settings, means.spool, claim, plan, files, means.scratch)
+
+        def note(counts: results.Counts) -> None:
+            self._lease.counts, self._lease.progress = _counts(counts), progress()
+
+        result = engine.carry_out(self._order, means.target, means.spool, self._plan_named, note, should_stop)
+        if result.state == "handed-back":
+            return None
+        counts = _counts(result.counts)
+        counts.check()
+        digest, size = self._stored(result.results)
+        said = result.status_msg or "; ".join(result.warnings)
+        return Ending(State(result.state), counts, result.code, said[:MESSAGE_CHARS], digest, size)
+
+    def _should_stop(self) -> Stop | None:
+        is_cancel_wanted = self._lease.is_cancel_wanted()
+        if self._means.is_stopping():
+            return "hand-back"
+        return "cancel" if is_cancel_wanted else None
+
+    def _plan_named(self, name: str) -> Plan | None:
+        """Return the plan that a `!Name` row means, once the lanes of its tables are held too; None where none can be used."""
+        digest = batches.control_pin(self._means.catalog, self._claim.batch_id, name)
+        if digest is None:
+            return None
+        try:
+            plan = self._means.plans.get(digest)
+        except (ControlFileInvalid, DigestUnknown) as error:
+            log.warning("batch %d: the control file %s cannot be used: %s", self._claim.batch_id, name, error)
+            return None
+        more = set(plan.tables) - self._held
+        if more and not batches.add_tables(self._means.catalog, self._claim.batch_id, self._claim.fence, more):
+            raise LanesWanted(more)
+        self._held |= more
+        return plan
+
+    def _stored(self, parts: Iterable[bytes]) -> tuple[str, int]:
+        """Put the results into the spool; return their digest and size."""
+        with self._means.spool.receive() as receiver:
+            for part in parts:
+                receiver.write(part)
+            return receiver.commit()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        while time.monotonic() < until and not self._means.is_stopping():
+            time.sleep(0.05)
+
+    # Ends -----------------------------------------------------------------------------------------------------------
+    def _failed(self, code: str, message: str) -> Ending:
+        """Give a run up. What it has committed stays; the rest gets its results if the files can be read and the target answers."""
+        message = message[:MESSAGE_CHARS]
+        # A run that has been broken off once too often, even on its way here, is not read again: reading may be what broke it off.
+        if code not in (*CODES.values(), "target_unavailable") and self._claim.attempts <= self._means.settings.run_attempts + 1:
+            try:
+                ending = self._attempt(lambda: "cancel")
+            except (SQLAlchemyError, LeaseLost):
+                raise
+            except Exception:
+                log.exception("batch %d: no results could be made", self._claim.batch_id)
+            else:
+                if ending is not None:
+                    return Ending(State.FAILED, ending.counts, code, message, ending.results_digest, ending.results_size)
+        batch = batches.get(self._means.catalog, self._claim.batch_id)
+        counts = self._lease.counts or (batch.counts if batch else Counts())
+        return Ending(State.FAILED, counts, code, message)
+
+    def _hand_back(self, tables: Iterable[TableKey] = (), is_counted: bool = True) -> None:
+        claim = self._claim
+        if batches.hand_back(self._means.catalog, claim.batch_id, claim.fence, tables=tuple(tables), is_counted=is_counted):
+            log.info("batch %d: handed back", claim.batch_id)
+
+    def _end(self, ending: Ending) -> None:
+        """Say how the run ended: only now, when its rows and its results are durable."""
+        claim, values = self._claim, {field.name: getattr(ending, field.name) for field in fields(ending)}
+        if not batches.finish(self._means.catalog, claim.batch_id, claim.fence, **values):
+            raise LeaseLost(f"the lease of batch {claim.batch_id} (fence {claim.fence}) was lost before its end")
+        log.info("batch %d: %s%s %s", claim.batch_id, ending.state, ending.code and f" ({ending.code})", ending.counts)
+        if self._order is not None:
+            try:
+                engine.clear(self._order, self._means.target, self._means.spool)
+            except (TargetUnavailable, OSError) as error:
+                log.warning("batch %d: its ledger stays: %s", claim.batch_id, error)
+
+
+def _counts(counts: results.Counts) -> Counts:
+    return Counts(
+        input=counts.records,
+        created=counts.created,
+        updated=counts.updated,
+        deleted=counts.deleted,
+        skipped=counts.skipped,
+        errors=counts.errors,
+        unprocessed=counts.unprocessed,
+    )

@@ -1,0 +1,111 @@
+"""What a message of the queue makes a worker's fork do: claim and carry out whatever waits, one batch after another."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import Self
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+import catalog
+from catalog import batches
+from engine.target import open_target
+from errors import TargetUnavailable
+from jobs import queues
+from jobs.carry import Means, carry
+from jobs.plans import Plans
+from settings import Settings
+from spool import open_spool
+
+LINGER_SECONDS = 2.0  # how long a fork waits for more, so that small batches sent one after another need one fork for all
+
+log = logging.getLogger(__name__)
+_prepared: tuple[Settings, str, int] | None = None
+_is_stopping = False
+
+
+def prepare(settings: Settings, worker: str) -> None:
+    """Tell the forks to come their settings and their worker's name. Opens nothing: connections must not outlive a fork."""
+    global _prepared
+    _prepared = settings, worker, os.getpid()
+
+
+def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
+    """Have this process stop at the next chunk border; a signal handler, so it does nothing else."""
+    global _is_stopping
+    _is_stopping = True
+
+
+def run(batch_id: int) -> None:
+    """Carry out what waits, oldest first. That may be another batch than the one named, and it may be nothing any more."""
+    if _prepared is None:
+        raise RuntimeError("prepare() was not called: batches are run by worker.py only")
+    log.debug("woken up by batch %d", batch_id)
+    with Drain(*_prepared) as drain:
+        drain.work()
+
+
+class Drain:
+    """One fork's work. Its connections and compiled plans live as long as it does."""
+
+    def __init__(self, settings: Settings, worker: str, parent: int) -> None:
+        self._settings, self._worker, self._parent = settings, worker, parent
+        self._redis = queues.connect(settings.redis_url, LINGER_SECONDS + 1)
+        self._catalog, self._spool = catalog.connect(settings.catalog_url), open_spool(settings.spool_url)
+        self._target = open_target(settings.target_url)
+        self._scratch = TemporaryDirectory(prefix="lading-")
+        plans = Plans(self._spool, self._target)
+        self._means = Means(settings, self._catalog, self._spool, self._target, plans, Path(self._scratch.name), self.is_stopping)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._target.close()
+        self._catalog.dispose()
+        self._redis.close()
+        self._scratch.cleanup()
+
+    def is_stopping(self) -> bool:
+        """Tell whether to stop at the next chunk border: on SIGTERM, and when the worker has died and nobody could send it any more."""
+        return _is_stopping or os.getppid() != self._parent
+
+    def work(self) -> None:
+        """Claim and carry out batches until none has come for a while. An outage ends this; what waits is found again by the sweep."""
+        try:
+            while not self.is_stopping():
+                if not self._next() and not self._wait():
+                    return
+        except (SQLAlchemyError, TargetUnavailable) as error:
+            log.error("stopped taking batches: %s", error)
+
+    def _next(self) -> bool:
+        """Claim the oldest batch that can run and carry it out; False where there is none."""
+        claim = batches.claim(self._catalog, self._worker, self._settings.lease_seconds)
+        if claim is None:
+            return False
+        carry(self._means, claim)
+        queues.forget(self._redis, [str(claim.batch_id)])
+        return True
+
+    def _wait(self) -> bool:
+        """Wait a little for a hint; False where none came.
+
+        Hints that are there already are taken away once one more look has found nothing: they are of batches that run elsewhere, or that
+        wait for lanes, whose holder will claim them, or else the sweep announces them again.
+        """
+        try:
+            seen = queues.hints(self._redis)
+            if seen:
+                if self._next():
+                    return True
+                queues.forget(self._redis, [name for name in seen if name.isdecimal()])  # others are for the worker to refuse
+            return queues.wait(self._redis, LINGER_SECONDS)
+        except RedisError as error:
+            log.warning("Redis cannot be reached: %s", error)
+            return False
