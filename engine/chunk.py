@@ -28,7 +28,7 @@ class Block:
 
     def column(self, name: str | None) -> Sequence[str | None] | None:
         """Return the text of one input, or None where the file does not have it."""
-        return self.columns[self.inputs.index(name)] if name in self.inputs else None  # type: ignore[arg-type]
+        return self.columns[self.inputs.index(name)] if name in self.inputs else None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from marshmallow import fields as kinds, validate
 
 from catalog.batches import Batch, Mode
 from engine import results
-from engine.run import committed
+from engine.segments import committed
 from engine.target import open_target
 from errors import Refusal
 from routes import Parts, download, parts

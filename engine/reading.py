@@ -1,0 +1,87 @@
+"""A run's chunks, over all its files, from where the ledger says that it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+from engine.chunk import Chunk
+from engine.ledger import LedgerEntry
+from engine.order import RunOrder
+from engine.ordered import in_group_order
+from engine.plan import FilePlan, Plan
+from engine.readers import FileRefused, read
+
+
+class Reading:
+    """Reads the files of one run."""
+
+    def __init__(
+        self,
+        order: RunOrder,
+        entries: Mapping[int, LedgerEntry],
+        written: set[tuple[str | None, str]],
+        resolve_name: Callable[[str], Plan | None],
+    ) -> None:
+        """`entries`: the committed chunks, kept up by the run. `written`: the run's tables; those of named control files join."""
+        self.order, self.entries, self.written = order, entries, written
+        self._resolve_name = resolve_name
+        self.warnings: list[str] = []
+
+    def has_refused_file(self) -> bool:
+        """Look at the head of every file before anything is written."""
+        try:
+            for number in range(len(self.order.files)):
+                with closing(self.read(number, 0, None)) as chunks:
+                    next(chunks, None)
+        except FileRefused:
+            return True
+        return False
+
+    def file_plan(self, index: int) -> FilePlan:
+        name = self.order.files[index].name
+        plan = self.order.plan.file(name)
+        if plan is None:
+            raise AssertionError(f"the control file has no place for {name}")
+        return plan
+
+    def resolve_name(self, name: str) -> Plan | None:
+        """Resolve the name of a `!` row; the tables that its entities write count as written from then on."""
+        plan = self._resolve_name(name)
+        if plan is not None:
+            self.written.update(plan.tables)
+        return plan
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the run's chunks from the first that the ledger lacks; their borders are the same each time."""
+        if self.order.is_ordered:
+            return in_group_order(self._all_chunks(ordered=True), self.order.scratch, self.order.chunk_records)
+        return self._all_chunks()
+
+    def _all_chunks(self, ordered: bool = False) -> Iterator[Chunk]:
+        number, last = 0, None
+        if not ordered:
+            while number in self.entries:
+                last = self.entries[number]
+                number += 1
+        for index in range(last.file if last else 0, len(self.order.files)):
+            resume = last if last and last.file == index else None
+            for chunk in self.read(index, number, resume, ordered):
+                for warning in chunk.warnings:
+                    self.warnings.append(f"{chunk.file_name}: {warning}")
+                yield chunk
+                number = chunk.number + 1
+
+    def read(self, index: int, number: int, last: LedgerEntry | None, ordered: bool = False) -> Generator[Chunk, None, None]:
+        """Read one file, from behind the chunk that the ledger has last."""
+        file = self.order.files[index]
+        where: dict[str, Any] = {}
+        if last is not None:
+            where = {"start_line": last.next_line, "first_record": last.first_record + last.positions, "resume": last.resume}
+        with file.open() as stream:
+            yield from read(
+                stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
+                resolve_name=self.resolve_name, limits=self.order.limits, chunk_records=self.order.chunk_records,
+                chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
+            )  # fmt: skip
