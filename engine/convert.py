@@ -104,8 +104,8 @@ def _fill(block: Block, mapping: Mapping, rule: Empty | None, puller: Puller, co
 
 def _nulls_refused(block: Block, mapping: Mapping, rule: Empty | None, pulled: Pulled, wrong: dict[int, Fault]) -> Iterable[int]:
     """Return the rows without a value that cannot be written, as far as that is certain before the database is asked."""
-    has_nulls = len(pulled.empties) + len(wrong) > 0 or None in pulled.values
-    if not has_nulls:
+    can_refuse = mapping.is_required or rule is Empty.ERROR or not _may_be_null(block.entity, mapping.columns)
+    if pulled.is_full or not can_refuse or (not pulled.empties and None not in pulled.values):
         return ()
     refused: set[int] = set()
     nulls = {row for row, value in enumerate(pulled.values) if value is None and row not in pulled.empties and row not in wrong}
@@ -155,7 +155,7 @@ def _identify(block: Block, puller: Puller, converted: Converted) -> None:
         return  # The file says nothing of the key: the database makes it, and nothing can be found by it.
     keys, pulls, wrong = _keys(identity, puller, entity.is_identity_masked)
     for part, pulled in zip(identity.parts, pulls, strict=True):
-        if pulled.empties or None in pulled.values:
+        if not pulled.is_full:
             for row, value in enumerate(pulled.values):
                 if value is None and row not in pulled.faults:
                     wrong.setdefault(row, faults.fault(faults.KEY_MISSING, _label(part), entity=entity.name))
@@ -192,7 +192,7 @@ def _keys(lookup: Lookup, puller: Puller, is_masked: bool) -> tuple[list[Text], 
 
 def _joined(lookup: Lookup, pulls: list[Pulled], wrong: dict[int, Fault]) -> Pulled:
     """Tell which rows have no key: empty where every part is. A key with some parts is a fault, unless `missing: clear` makes it null."""
-    if len(pulls) == 1 or not any(pulled.empties or None in pulled.values for pulled in pulls):
+    if len(pulls) == 1 or all(pulled.is_full for pulled in pulls):
         return pulls[0]
     values: list[str | None] = []
     for row, parts in enumerate(zip(*(pulled.values for pulled in pulls), strict=True)):

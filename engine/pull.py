@@ -32,6 +32,7 @@ class Pulled:
     values: Text
     empties: frozenset[int] = NO_ROWS  # rows whose cell says no value, so that the rule for empty cells decides
     faults: dict[int, Fault] = field(default_factory=dict)
+    is_full: bool = False  # known to have neither a null nor an empty cell
 
 
 def _zero_as_empty(value: str) -> str:
@@ -62,7 +63,8 @@ class Puller:
     def __init__(self, block: Block, file: FilePlan, line_of: Sequence[int], context: Context) -> None:
         """`line_of` gives the physical line of each position of the chunk."""
         self._block, self._file, self._line_of, self._context = block, file, line_of, context
-        self._words = frozenset({"", *file.nulls})
+        self._words = frozenset({"", *file.nulls}) - {EXPLICIT_NULL}
+        self._nothing = self._words | {EXPLICIT_NULL}
         self._prepared: dict[str, Pulled] = {}
 
     def is_absent(self, sources: Sequence[Source]) -> bool:
@@ -96,16 +98,16 @@ class Puller:
         """Trim a column and tell its empty cells and nulls; an input that the file does not have is empty throughout."""
         if column is None:
             return Pulled([None] * len(self._block), frozenset(range(len(self._block))))
-        has_nulls = None in column
         if self._file.is_trimmed:
-            column = [v if v is None else v.strip() for v in column] if has_nulls else list(map(str.strip, column))  # type: ignore[arg-type]
-        words = self._words
-        if not any(word in column for word in words):
-            if EXPLICIT_NULL in column:
-                column = [None if v == EXPLICIT_NULL else v for v in column]
-            return Pulled(column)
-        empties = frozenset(row for row, value in enumerate(column) if value in words and value != EXPLICIT_NULL)
-        nothing = {*words, EXPLICIT_NULL}
+            try:
+                column = list(map(str.strip, column))  # type: ignore[arg-type]
+            except TypeError:  # a null
+                column = [value if value is None else value.strip() for value in column]
+        words, nothing = self._words, self._nothing
+        # all() is the quickest way to see that a column has neither a null nor an empty cell; then only words are left to look for.
+        if all(column) and nothing.isdisjoint(column):
+            return Pulled(column, is_full=True)
+        empties = frozenset(row for row, value in enumerate(column) if value in words)
         return Pulled([None if value in nothing else value for value in column], empties)
 
     def _bookkeeping(self, word: Bookkeeping, column: Column) -> Text:

@@ -74,13 +74,15 @@ class Rows:
                     starts.append(first + done)
                     done = end
             except csv.Error as error:
-                is_unfinished = str(error) == _UNFINISHED and not self._is_last(len(lines))
-                if is_unfinished and rows:
-                    break  # the next call begins with this row and more lines
-                if is_unfinished and (longer := self._longer(lines)):
-                    lines = longer
-                    continue
-                fault = self._fault(error, begun + reader.line_num - done)
+                if str(error) != _UNFINISHED or self._is_last(len(lines)):
+                    fault = self._fault(error, begun + reader.line_num - done)
+                elif rows:
+                    break  # the next call begins with this row
+                else:
+                    fault, done = self._take_long(lines, rows)
+                    starts += [first] * len(rows)
+                    if not fault:
+                        break
             if fault:
                 wrong[len(rows)] = fault
                 rows.append([])
@@ -96,10 +98,22 @@ class Rows:
         """Tell whether the file ends behind the next `count` lines."""
         return len(self.lines.peek(count + 1, 1 << 40)) <= count
 
-    def _longer(self, lines: list[str]) -> list[str] | None:
-        """Return more of the file for one row that goes on beyond `lines`; None where it would be longer than a record may be."""
-        longer = self.lines.peek(2 * len(lines), self._limits.line_bytes)
-        return longer if len(longer) > len(lines) else None
+    def _take_long(self, lines: list[str], rows: list[list[str]]) -> tuple[Fault | None, int]:
+        """Take the one row that goes on beyond `lines`, looking further and further ahead; return its fault and how many lines it has."""
+        while True:
+            longer = self.lines.peek(2 * len(lines), self._limits.line_bytes)
+            reader = csv.reader(longer, **self._options)
+            try:
+                row = next(reader)
+            except csv.Error as error:
+                if str(error) != _UNFINISHED or len(longer) == len(lines) or self._is_last(len(longer)):
+                    return self._fault(error, reader.line_num), 0
+                lines = longer
+                continue
+            if fault := self.check(rows, row):
+                return fault, 0
+            rows.append(row)
+            return None, reader.line_num
 
     def _marked(self, starts: Sequence[int], end: int) -> dict[int, Fault]:
         """Return by row the faults of its lines."""

@@ -1,0 +1,425 @@
+"""Readers: each line on its own, with its physical number, in chunks that are the same each time."""
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import json
+import resource
+import tracemalloc
+
+import pytest
+from backports import zstd
+from hypothesis import given, settings, strategies as st
+
+from engine import faults
+from engine.plan import Action, EntityPlan, FilePlan, Plan
+from engine.readers import FileRefused, Limits, format_of, read
+from engine.tables import Column, Kind, Table, fold
+
+INPUTS = ("a", "b", "c")
+ENTITY = EntityPlan("T", Table(None, "t", {name: Column(name, Kind.TEXT, "text", "text") for name in INPUTS}), INPUTS, ())
+OTHER = EntityPlan("Other", Table(None, "o", {}), ("x",), ())
+PLAN = Plan(None, {fold("T"): ENTITY, fold("Thing"): ENTITY, fold("Other"): OTHER}, {})
+NAMED = Plan("named", {fold("Item"): EntityPlan("Item", ENTITY.table, ("a",), ())}, {})
+
+
+class Trickle(io.RawIOBase):
+    """A stream whose reads give a few bytes at a time, so that every border falls somewhere awkward."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data, self._size = io.BytesIO(data), size
+
+    def read(self, size: int = -1) -> bytes:
+        return self._data.read(self._size)
+
+
+def chunks(
+    data, name="f.csv", *, trickle=None, limits=None, ordered=False, go_on=None, chunk_records=5_000, chunk_bytes=1 << 23, **options
+):
+    data = data.encode() if isinstance(data, str) else data
+    options = {"entity": ENTITY, "action": Action.MERGE, **options}
+    return read(
+        Trickle(data, trickle) if trickle else io.BytesIO(data), FilePlan(name, **options), PLAN, file_index=0,
+        resolve_name={"Named": NAMED}.get, limits=limits or Limits(), chunk_records=chunk_records, chunk_bytes=chunk_bytes, ordered=ordered,
+        **(go_on or {"first_chunk_number": 0}),
+    )  # fmt: skip
+
+
+def told(found):
+    """Return what chunks say, line by line: (line, values by input, or the fault's kind)."""
+    lines = []
+    for chunk in found:
+        at = {position: wrong[0].kind for position, wrong in chunk.faults.items()}
+        for block in chunk.blocks:
+            rows = zip(*block.columns, strict=True) if block.columns else itertools.repeat((), len(block))
+            for position, row in zip(block.positions, rows, strict=True):
+                assert position not in at
+                at[position] = dict(zip(block.inputs, row, strict=True))
+        assert sorted(at) == list(range(len(chunk)))
+        lines += [(line, at[position]) for position, line in enumerate(chunk.lines)]
+    return lines
+
+
+def row(*values):
+    return dict(zip(INPUTS, values, strict=False))
+
+
+MULTI = {"entity": None, "action": None}
+
+
+# Delimited text ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("trickle", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("", []),
+        ("a,b,c\n", []),
+        ("a,b,c", []),
+        ("\n\na,b,c\n\n1,2,3\n \n4,5,6", [(5, row("1", "2", "3")), (7, row("4", "5", "6"))]),
+        ('a,b,c\n1,"x\ny",3\n4,5,6\n', [(2, row("1", "x\ny", "3")), (4, row("4", "5", "6"))]),
+        ('a,b,c\r\n1,"x\r\ny",3\r\n4,5,6\r\n', [(2, row("1", "x\r\ny", "3")), (4, row("4", "5", "6"))]),
+        ('a,b,c\r1,"x\ry",3\r4,5,6', [(2, row("1", "x\ry", "3")), (4, row("4", "5", "6"))]),
+        ('a,b,c\n1,"x\r\r\ny",3\n4,5,6', [(2, row("1", "x\r\r\ny", "3")), (5, row("4", "5", "6"))]),
+        ("C,B,a\n1,2,3\n", [(2, row("3", "2", "1"))]),
+        (" a , c \n1,2\n", [(2, {"a": "1", "c": "2"})]),
+        ("a,z\n1,2\n", [(2, {"a": "1"})]),
+        ("z\n1\n", [(2, {})]),
+        ("a,b,c\n1,2\n1,2,3,4\n1,2,3\n", [(2, faults.COLUMN_COUNT), (3, faults.COLUMN_COUNT), (4, row("1", "2", "3"))]),
+        ('a,b,c\n"x"y,2,3\n4,5,6\n', [(2, faults.STRAY_QUOTE), (3, row("4", "5", "6"))]),
+        ('a,b,c\n"x,2,3\n4,5,6\n7,8,9', [(2, faults.UNCLOSED_QUOTE), (3, row("4", "5", "6")), (4, row("7", "8", "9"))]),
+        ('a,b,c\n1,"x,2\n4,5,6\n7,8,9"\n', [(2, faults.COLUMN_COUNT), (3, row("4", "5", "6")), (4, row("7", "8", '9"'))]),
+        ("a,b,c\n1,\0,3\n4,5,6\n", [(2, faults.NUL_CHARACTER), (3, row("4", "5", "6"))]),
+        (b"a,b,c\n1,\xff,3\n4,\xc3\xa4,6\n", [(2, faults.INVALID_ENCODING), (3, row("4", "ä", "6"))]),
+        ("sep=;\na;b;c\n1;2;3\n", [(3, row("1", "2", "3"))]),
+        ('a,b,c\n1,in"side,3\n', [(2, row("1", 'in"side', "3"))]),
+    ],
+)
+def test_delimited_text(data, expected, trickle):
+    """Every record has its first physical line, and a line that cannot be read costs only itself, wherever reads happen to end."""
+    assert told(chunks(data, trickle=trickle)) == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-bom", "utf-32"])
+@pytest.mark.parametrize("trickle", [None, 1, 5])
+def test_byte_order_marks_win(encoding, trickle):
+    """A byte order mark says the encoding, whatever the control file says."""
+    text = "a,b,c\nä,😀,3\n"
+    data = codecs.BOM_UTF16_BE + text.encode("utf-16-be") if encoding == "utf-16-be-bom" else text.encode(encoding)
+    assert told(chunks(data, trickle=trickle, encoding="cp1252")) == [(2, row("ä", "😀", "3"))]
+
+
+def test_declared_encodings():
+    """Without a mark the declared encoding counts; its undefined bytes are their line's fault, named as they stand in the file."""
+    found = list(chunks(b"a,b,c\n\xe4,\x80,3\n\x81,2,3\n4,5,6\n", encoding="cp1252"))
+    assert told(found) == [(2, row("ä", "€", "3")), (3, faults.INVALID_ENCODING), (4, row("4", "5", "6"))]
+    assert "byte 0x81" in found[0].faults[1][0].message
+    odd = "a,b,c\n1,2,3\n4,5,6".encode("utf-16-le") + b"\x00"
+    assert told(chunks(odd, encoding="utf-16-le")) == [(2, row("1", "2", "3")), (3, faults.INVALID_ENCODING)]
+
+
+def test_other_separators_and_quotes():
+    """TSV is told by the name; separator and quote by the control file; without a quote character quotes are letters."""
+    assert told(chunks("a\tb\tc\n1\t2\t3\n", "f.TSV")) == [(2, row("1", "2", "3"))]
+    assert told(chunks("a;b;c\n1;'2;2';3\n", separator=";", quote="'")) == [(2, row("1", "2;2", "3"))]
+    assert told(chunks('a,b,c\n1,"2,3\n', quote="")) == [(2, row("1", '"2', "3"))]
+    assert told(chunks("1,2,3\n4,5,6\n", has_header=False)) == [(1, row("1", "2", "3")), (2, row("4", "5", "6"))]
+
+
+def test_extra_columns_are_a_warning():
+    """Columns that no input takes are warned of once, in the first chunk."""
+    found = list(chunks("a,z,y\n" + "1,2,3\n" * 5, chunk_records=2))
+    assert [chunk.warnings for chunk in found] == [["the control file has no input for: z, y"], [], []]
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "says"),
+    [
+        ("a,a\n1,2\n", 1, "'a' stands twice"),
+        ("\na,,c\n", 2, "column 2 is blank"),
+        ('"a,b\n1,2\n', 1, "cannot be read"),
+        (b"a,\xff\n", 1, "byte 0xff"),
+        (",".join(f"c{n}" for n in range(3_000)), 1, "3000 columns"),
+    ],
+)
+def test_headers_that_are_not_certain_refuse_the_file(data, line, says):
+    """Without certain names of columns nothing of the file is taken."""
+    with pytest.raises(FileRefused, match=says) as caught:
+        list(chunks(data))
+    assert caught.value.line == line
+
+
+def test_limits_are_the_fault_of_their_line():
+    """An over-long field, line or record costs only itself."""
+    limits = Limits(field_chars=50, line_bytes=500, columns=10)
+    data = f"a,b,c\n{'x' * 60},2,3\n1,2,3\n{'y' * 2_000_000},2,3\n4,5,6\n" + '"' + "z\n" * 100 + "\n7,8,9"
+    found = told(chunks(data, limits=limits))
+    assert found[:4] == [(2, faults.FIELD_TOO_LONG), (3, row("1", "2", "3")), (4, faults.LINE_TOO_LONG), (5, row("4", "5", "6"))]
+    assert found[4] == (6, faults.UNCLOSED_QUOTE) and found[-1] == (107, row("7", "8", "9"))
+    assert told(chunks("a,b,c\n" + "1," * 20 + "\n" + "1,2,3", limits=limits))[0] == (2, faults.TOO_MANY_COLUMNS)
+
+
+def test_memory_stays_flat_with_an_unclosed_quote():
+    """A quote that never closes is reported where it opened, in bounded memory, and costs one line of a large file."""
+    data = b'a,b,c\n"1,2,3\n' + b"4,5,6\n" * 1_000_000
+    tracemalloc.start()
+    count = 0
+    for chunk in chunks(data):
+        if not count:
+            assert chunk.faults[0][0].kind is faults.UNCLOSED_QUOTE and chunk.lines[0] == 2
+        assert not count or not chunk.faults
+        count += len(chunk)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 1_000_001
+    assert peak < 40 * 2**20, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_chunks_end_by_records_or_bytes():
+    """A chunk has at most so many records, and ends soon after so many bytes."""
+    assert [len(chunk) for chunk in chunks("a,b,c\n" + "1,2,3\n" * 25, chunk_records=10)] == [10, 10, 5]
+    assert [len(chunk) for chunk in chunks("a,b,c\n" + '"1\n1",2,3\n' * 25, chunk_records=10)] == [10, 10, 5]
+    assert [len(chunk) for chunk in chunks("a,b,c\n" + f"{'x' * 95},2,3\n" * 10, chunk_bytes=300)] == [3, 3, 3, 1]
+
+
+# Compression ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
+def test_compressed_files(ending, compress):
+    """A compressed file reads as the file in it; a damaged one, or one that expands beyond the limits, is refused."""
+    data = b"a,b,c\n1,2,3\n" + b"4,5,6\n" * 50_000
+    assert told(chunks(compress(data), "f.csv" + ending)) == told(chunks(data))
+    assert format_of(FilePlan("x"), "F.JSONL" + ending.upper()) == "jsonl"
+    with pytest.raises(FileRefused, match="decompressed"):
+        list(chunks(compress(data)[:-20], "f.csv" + ending))
+    with pytest.raises(FileRefused, match="limit of 1000 bytes"):
+        list(chunks(compress(data), "f.csv" + ending, limits=Limits(expanded_bytes=1_000)))
+    with pytest.raises(FileRefused, match="more than 100 times"):
+        list(chunks(compress(b"a,b,c\n" + b"1,2,3\n" * 4_000_000), "f.csv" + ending))
+
+
+# The multi-entity form --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("trickle", [None, 1])
+def test_multi_entity_form(trickle):
+    """`!` selects a control file, `#` names columns and is receipted, and each row names its entity and action."""
+    data = (
+        "T,Merge,1,2,3\n#Entity,Action,c,*a\nthing,update,3,1\nT,Merge,3,\nT,Merge,3,1,,\nT,Merge,3\nOther,Insert,1,2\n"
+        '!Named,,\nItem,Delete,"x\ny"\nT,Merge,1\nItem,Drop,1\n,,\n# a remark\n!Nobody\nItem,Insert,1\n'
+    )
+    found = list(chunks(data, trickle=trickle, **MULTI))
+    assert told(found) == [
+        (1, row("1", "2", "3")), (2, faults.SKIPPED_HEADER), (3, {"a": "1", "c": "3"}), (4, faults.NOT_NULL), (5, {"a": "1", "c": "3"}),
+        (6, faults.COLUMN_COUNT), (7, {}), (9, {"a": "x\ny"}), (11, faults.UNKNOWN_ENTITY), (12, faults.UNKNOWN_ACTION),
+        (14, faults.SKIPPED_HEADER), (16, faults.UNKNOWN_CONTROL),
+    ]  # fmt: skip
+    assert [(block.entity.name, block.action.value) for block in found[0].blocks] == [
+        ("T", "Merge"), ("T", "Update"), ("T", "Merge"), ("Other", "Insert"), ("Item", "Delete"),
+    ]  # fmt: skip
+    assert any("Other has no input for: c, a" in warning for warning in found[0].warnings)
+
+
+def test_headers_with_blank_or_double_names_fail_their_rows():
+    """Rows below a `#` line that names a column twice are refused one by one, until the next `#` line."""
+    data = "#Entity,Action,a,a\nT,Merge,1,2\n#Entity,Action,a,,b\nT,Merge,1,2,3\n#Entity,Action,a\nT,Merge,1\n"
+    kinds = [said for _, said in told(chunks(data, **MULTI))]
+    assert kinds == [faults.SKIPPED_HEADER, faults.INVALID_HEADER] * 2 + [faults.SKIPPED_HEADER, {"a": "1"}]
+
+
+def test_group_orders():
+    """In ordered imports each record tells its group; without a number it is at fault. Plain files have their file's order."""
+    data = "T,Merge,10,1,2,3\nT,Merge,x,1,2,3\n#Entity,Action,GroupOrder,a\nT,Merge,2,1\n#Entity,Action,a\nT,Merge,1\n"
+    found = list(chunks(data, ordered=True, **MULTI))
+    assert found[0].group_orders == ["10", None, None, "2", None, None]
+    assert [said for _, said in told(found)][1::4] == [faults.GROUP_ORDER, faults.GROUP_ORDER]
+    assert [c.group_orders for c in chunks("a\n1\n2\n", ordered=True, order=1.5)] == [["1.5", "1.5"]]
+    assert told(chunks("#Entity,Action,GroupOrder,a\nT,Merge,2,1\n", **MULTI))[1] == (2, {"a": "1"})
+
+
+# JSON -------------------------------------------------------------------------------------------------------------------
+OBJECTS = [
+    ('{"a":1.50,"b":"x","c":null}', row("1.50", "x", None)),
+    ('{"C": true, "a": 12345678901234567890123, "b": 1e400}', {"a": "12345678901234567890123", "b": "1e400", "c": "true"}),
+    ('{"b":{"x": [1.0, "ä", {"y":null}]}}', {"b": '{"x":[1.0,"ä",{"y":null}]}'}),
+    ('{"z":1}', {}),
+    ("{}", {}),
+    ('{"a":1,"a":2}', faults.INVALID_JSON_LINE),
+    ('{"a":1,"A":2}', faults.INVALID_JSON_LINE),
+    ('{"a":{"x":1,"x":2}}', faults.INVALID_JSON_LINE),
+    ('{"a":NaN}', faults.INVALID_JSON_LINE),
+    ("[1]", faults.NOT_AN_OBJECT),
+    ("12", faults.NOT_AN_OBJECT),
+    ('{"a":' + "[" * 600 + "]" * 600 + "}", faults.INVALID_JSON_LINE),
+    ('{"a":' + "[" * 5000 + "]" * 5000 + "}", faults.INVALID_JSON_LINE),
+    ('{"a":"]}\\"[{"}', {"a": ']}"[{'}),
+    ('{"a": wrong}', faults.INVALID_JSON_LINE),
+    ('{"b":2,"a":1}', {"a": "1", "b": "2"}),
+]
+
+
+@pytest.mark.parametrize("trickle", [None, 1, 7])
+def test_json_lines(trickle):
+    """Values are text as they stand in the file, members go by name, and a bad line costs only itself."""
+    data = "\n".join(text for text, _ in OBJECTS) + '\n\n{"a":"x\n{"a":"\x00"}\n'
+    number = len(OBJECTS)
+    expected = [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
+    expected += [(number + 2, faults.INVALID_JSON_LINE), (number + 3, faults.NUL_CHARACTER)]
+    assert told(chunks(data, "f.jsonl", trickle=trickle)) == expected
+
+
+@pytest.mark.parametrize("trickle", [None, 1, 7])
+@pytest.mark.parametrize("joint", [",", " ,\n "])
+def test_json_arrays(trickle, joint):
+    """An array's elements are numbered from 1; a bad one costs only itself."""
+    data = (" [" + joint.join(text for text, _ in OBJECTS) + "] \n").encode()
+    assert told(chunks(data, "f.json", trickle=trickle)) == [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
+    assert told(chunks(b'[{"a":"\xff"},{"a":"1"}]', "f.json", trickle=trickle)) == [(1, faults.INVALID_ENCODING), (2, {"a": "1"})]
+
+
+@pytest.mark.parametrize("data", ["", "  \n", "[]", " [ ] "])
+def test_empty_json_files(data):
+    """A file without elements has no records."""
+    assert told(chunks(data, "f.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [("{}", 1), ('[{"a":1}', 2), ('[{"a":1} {"a":2}]', 2), ('[{"a":1},]', 2), ('[{"a":1}] x', 2), ('[{"a":1},{"a":"x}]', 2), ('[{"a":', 1)],
+)
+def test_json_arrays_that_cannot_be_followed(data, line):
+    """Where nobody can say where the next element begins the file is refused from there on; what came before still counts."""
+    found, reading = [], chunks(data, "f.json")
+    with pytest.raises(FileRefused) as caught:
+        found.extend(reading)
+    del found
+    assert caught.value.line == line
+
+
+def test_json_arrays_give_what_came_before_a_break():
+    """The records before the place where an array breaks off are not lost."""
+    reading = chunks('[{"a":1},{"a":2},', "f.json")
+    assert told([next(reading)]) == [(1, {"a": "1"}), (2, {"a": "2"})]
+    with pytest.raises(FileRefused):
+        next(reading)
+
+
+def test_json_elements_are_bounded():
+    """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far."""
+    limits = Limits(line_bytes=1_000)
+    data = json.dumps([{"a": "x" * 1_200}, {"a": "1"}])
+    assert told(chunks(data, "f.json", limits=limits)) == [(1, faults.LINE_TOO_LONG), (2, {"a": "1"})]
+    with pytest.raises(FileRefused, match="longer than the limit"):
+        list(chunks('[{"a":"' + "x" * 10_000_000, "f.json", limits=limits))
+    assert told(chunks(json.dumps({"a": "x" * 60}), "f.jsonl", limits=Limits(field_chars=50))) == [(1, faults.FIELD_TOO_LONG)]
+
+
+# Properties -------------------------------------------------------------------------------------------------------------
+CELL = st.text(st.sampled_from('ab ,"\n\räé;'), max_size=8)
+GOOD = st.tuples(CELL, CELL, CELL)
+BAD = st.sampled_from(["1,2", "1,2,3,4", '"x"y,2,3', "1,\0,3", "1,\udcff,3"])
+
+
+def written(values, line_end):
+    text = io.StringIO(newline="")
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator=line_end).writerow(values)
+    return text.getvalue()
+
+
+def physical_lines(text):
+    return len(list(io.StringIO(text, newline="")))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(GOOD, BAD)), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 6), st.sampled_from([None, 1, 4]))
+def test_what_csv_wrote_is_read_amid_bad_lines(rows, line_end, chunk_records, trickle):
+    """Rows that csv wrote come out as they went in, with their physical lines, whatever bad lines stand between them."""
+    text, expected, line = "a,b,c" + line_end, [], 2
+    for cells in rows:
+        piece = cells + line_end if isinstance(cells, str) else written(cells, line_end)
+        expected.append((line, None if isinstance(cells, str) else row(*cells)))
+        text += piece
+        line += physical_lines(piece)
+    found = told(chunks(text.encode("utf-8", "surrogateescape"), chunk_records=chunk_records, trickle=trickle))
+    assert [(line, said if isinstance(said, dict) else None) for line, said in found] == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.sampled_from('a,"\n\r ')))
+def test_same_cells_as_csv(text):
+    """Where the csv module reads a whole text, and every row has the right width, the cells are the same."""
+    try:
+        rows = list(csv.reader(io.StringIO("a,b,c\n" + text, newline=""), strict=True))[1:]
+    except csv.Error:
+        return
+    rows = [cells for cells in rows if cells and (len(cells) > 1 or cells[0].strip(" "))]
+    if all(len(cells) == 3 for cells in rows):
+        assert [said for _, said in told(chunks("a,b,c\n" + text))] == [row(*cells) for cells in rows]
+
+
+SHORT = [*(text for text, _ in OBJECTS if len(text) < 500), '{"a":"ä😀"}']
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "T,Merge,1,2,3\n",
+                'T,Merge,"x\ny",2,3\n',
+                "\n",
+                "T,Insert,1\n",
+                "#Entity,Action,a\n",
+                "!Named\n",
+                "!Nobody\n",
+                "Item,Merge,1\n",
+            ),
+            *('T,"Merge\n', "Other,Update,\0\n", "#Entity,Action,GroupOrder,a\n", "T,Merge,7,1\n", "T,Merge,7,1,2,3\n"),
+        ]
+    ),
+    max_size=25,
+)
+
+
+def facts(chunk):
+    blocks = [(b.entity.name, b.action, b.inputs, [list(column) for column in b.columns], list(b.positions)) for b in chunk.blocks]
+    return (chunk.number, list(chunk.lines), chunk.first_record, blocks, chunk.faults, chunk.next_line, chunk.resume, chunk.group_orders)
+
+
+def resumed_everywhere(data, name, **options):
+    """Check that reading on from behind any chunk gives the chunks that follow it."""
+    whole = list(chunks(data, name, **options))
+    assert [facts(chunk) for chunk in chunks(data, name, **options)] == [facts(chunk) for chunk in whole]
+    for number, chunk in enumerate(whole):
+        assert (chunk.number, chunk.first_record) == (number, sum(map(len, whole[:number])))
+        go_on = {
+            "start_line": chunk.next_line, "first_record": chunk.first_record + len(chunk), "first_chunk_number": number + 1,
+            "resume": chunk.resume,
+        }  # fmt: skip
+        rest = list(chunks(data, name, go_on=go_on, **options))
+        assert [facts(later) for later in rest] == [facts(later) for later in whole[number + 1 :]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(PIECES, st.integers(1, 4), st.booleans(), st.sampled_from([None, 2]))
+def test_multi_entity_files_resume_anywhere(pieces, chunk_records, ordered, trickle):
+    """A reader that goes on behind any chunk gives the same remaining chunks, with the same header and control file in force."""
+    resumed_everywhere("".join(pieces), "f.csv", chunk_records=chunk_records, ordered=ordered, trickle=trickle, **MULTI)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.one_of(GOOD.map(lambda cells: written(cells, "\r\n")), BAD.map(lambda line: line + "\n"), st.just("\n"))), st.integers(1, 4)
+)
+def test_plain_files_resume_anywhere(pieces, chunk_records):
+    """A reader of a plain file goes on behind any chunk."""
+    data = ("sep=,\na,b,c\n" + "".join(pieces)).encode("utf-8", "surrogateescape")
+    resumed_everywhere(data, "f.csv", chunk_records=chunk_records)
+    resumed_everywhere(gzip.compress(data), "f.csv.gz", chunk_records=chunk_records, chunk_bytes=20)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([text for text, _ in OBJECTS if len(text) < 500] + ['{"a":"ä😀"}'])),
+    st.integers(1, 3),
+    st.sampled_from([None, 1, 5]),
+)
+def test_json_files_resume_anywhere(texts, chunk_records, trickle):
+    """Readers of JSON go on behind any chunk."""
+    resumed_everywhere("\n".join(texts), "f.jsonl", chunk_records=chunk_records, trickle=trickle)
+    resumed_everywhere("[" + ", ".join(texts) + " ]", "f.json", chunk_records=chunk_records, trickle=trickle)
