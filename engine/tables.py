@@ -97,7 +97,7 @@ class Table:
     has_exclusion: bool = False  # an exclusion constraint
     has_triggers: bool = False  # enabled triggers of the user's, of any kind
     has_rewrites: bool = False  # rules, row security that applies to our role, or a view: what is written need not be what arrives
-    is_view: bool = False  # PostgreSQL: its rows have no address
+    is_view: bool = False  # its rows have no address
     has_children: bool = False  # PostgreSQL: partitions or inheriting tables hold some of its rows, so that a ctid alone names no row
     is_autoincrement: bool = False  # SQLite: ids are never used again
     rowid_alias: str | None = None  # SQLite: the INTEGER PRIMARY KEY, which is the row id by another name

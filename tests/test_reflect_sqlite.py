@@ -21,7 +21,7 @@ CREATE TABLE parent (a INT, b INT, note TEXT, PRIMARY KEY (a, b));
 CREATE TABLE zoo (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     n INT NOT NULL DEFAULT (1 + 1), big BIGINT, price DECIMAL(12, 2), whole NUMERIC(5), rough NUMERIC, r REAL, d DOUBLE PRECISION,
-    t TEXT, v VARCHAR(30) COLLATE NOCASE, trimmed TEXT COLLATE RTRIM, 
+    t TEXT, v VARCHAR(30) COLLATE NOCASE, trimmed TEXT COLLATE RTRIM,
     flag BOOLEAN DEFAULT TRUE, day DATE, ts TIMESTAMP, tsz TIMESTAMP WITH TIME ZONE, tz TIMESTAMPTZ,
     clock TIME, u UUID, j JSON, bin BLOB, span INTERVAL, anything, place POINT, words STRING,
     twice INT GENERATED ALWAYS AS (n * 2) VIRTUAL, thrice INT AS (n * 3) STORED,
@@ -82,8 +82,10 @@ def test_names_are_those_of_tables_and_writable_views(tables: SqliteTables) -> N
 def test_kinds(tables: SqliteTables) -> None:
     """A declared name tells the kind; a name that means nothing to us leaves the affinity."""
     for kind, names in {
-        Kind.INTEGER: "id n big twice", Kind.DECIMAL: "price whole rough", Kind.FLOAT: "r d", Kind.TEXT: "t v trimmed", Kind.BOOLEAN: "flag",
-        Kind.DATE: "day", Kind.TIMESTAMP: "ts", Kind.TIMESTAMP_TZ: "tsz tz", Kind.TIME: "clock", Kind.UUID: "u", Kind.JSON: "j", Kind.BINARY: "bin",
+        Kind.INTEGER: "id n big twice", Kind.DECIMAL: "price whole rough", Kind.FLOAT: "r d", Kind.TEXT: "t v trimmed",
+        Kind.BOOLEAN: "flag",
+        Kind.DATE: "day", Kind.TIMESTAMP: "ts", Kind.TIMESTAMP_TZ: "tsz tz", Kind.TIME: "clock", Kind.UUID: "u", Kind.JSON: "j",
+        Kind.BINARY: "bin",
         Kind.INTERVAL: "span", Kind.OTHER: "anything place words",
     }.items():  # fmt: skip
         assert {column(tables, n).kind for n in names.split()} == {kind}, names

@@ -68,7 +68,8 @@ FROM used u JOIN pg_catalog.pg_type t ON t.oid = u.oid
 INDEXES = """
 SELECT i.indrelid, coalesce(k.conname, x.relname) AS name, i.indisprimary, i.indpred IS NOT NULL AS is_partial,
     i.indisunique, i.indisexclusion, coalesce(k.condeferred, false) AS is_deferred, {nulls} AS nulls_are_equal,
-    i.indkey::int2[] AS numbers, i.indnkeyatts, i.indcollation::oid[] AS collations, EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid) AS has_parent
+    i.indkey::int2[] AS numbers, i.indnkeyatts, i.indcollation::oid[] AS collations,
+    EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid) AS has_parent
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
 LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u')
 WHERE i.indrelid = ANY (%(oids)s) AND (i.indisunique OR i.indisexclusion) AND i.indislive

@@ -124,7 +124,15 @@ class PostgresTables:
             ],
             oids=[oid for family in families.values() for oid in family],
         )  # fmt: skip
-        known = Facts({oid: (is_view, rewrites) for oid, is_view, rewrites in relations}, {oid for (oid,) in triggers}, columns, sequences, {t.oid: t for t in types}, indexes, foreign_keys)
+        known = Facts(
+            {oid: (is_view, rewrites) for oid, is_view, rewrites in relations},
+            {oid for (oid,) in triggers},
+            columns,
+            sequences,
+            {t.oid: t for t in types},
+            indexes,
+            foreign_keys,
+        )
         found = _Marks(marks)
         for oid in known.relations.keys() & set(oids):
             name = directory.names[oid]

@@ -114,6 +114,7 @@ class _Reflection:
             referenced_by=tuple((None, name) for (name,) in self._ask(_REFERENCED_BY, self._name)),
             has_triggers=bool(has_triggers),
             has_rewrites=kind != "table",
+            is_view=kind == "view",
             is_autoincrement=declaration.is_autoincrement,
             rowid_alias=alias,
             rowid_name=self._rowid_name(columns) if kind == "table" and not is_without_rowid else None,

@@ -121,7 +121,9 @@ class Runs:
         key = [by_name[name][start:stop] for name in self.table.primary_key]
         if not key:
             return [""] * (stop - start)
-        return list(map(str, key[0])) if len(key) == 1 else [",".join(map(str, row)) for row in zip(*key, strict=True)]
+        if len(key) == 1 and None not in key[0]:
+            return list(map(str, key[0]))
+        return [",".join("" if part is None else str(part) for part in row) for row in zip(*key, strict=True)]
 
     def _give_ids(self, start: int, stop: int, ids: list[str]) -> None:
         for op in self.outcomes.faults:

@@ -35,7 +35,7 @@ class SqliteSession:
         self.deferred = DeferredKeys(connection)
         self._is_strict = True
         self._literals: dict[str, Any] = {}
-        self._nearest: dict[tuple[int, str], str | None] = {}
+        self._sought = 0  # nearest keys
         self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}
 
     # Transactions ---------------------------------------------------------------------------------------------------
@@ -126,14 +126,12 @@ class SqliteSession:
         """See Session.nearest."""
         if len(lookup.parts) > 1 or lookup.parts[0].path or lookup.parts[0].column.kind is not Kind.TEXT:
             return None
-        asked = (id(lookup), value)
-        if asked not in self._nearest:
-            if len(self._nearest) >= MAX_NEAREST:
-                return None
-            with self._or_unavailable():
-                close = difflib.get_close_matches(value, self._candidates(lookup, value), n=1)
-            self._nearest[asked] = close[0] if close else None
-        return self._nearest[asked]
+        self._sought += 1
+        if self._sought > MAX_NEAREST:
+            return None
+        with self._or_unavailable():
+            close = difflib.get_close_matches(value, self._candidates(lookup, value), n=2)
+        return next((text for text in close if text != value), None)
 
     def _candidates(self, lookup: Lookup, value: str) -> list[str]:
         """Return the keys among which the nearest is sought: all of a small table, else the neighbours in the index's order."""
@@ -156,6 +154,7 @@ class SqliteSession:
     # Writing --------------------------------------------------------------------------------------------------------
     def write(self, ops: Ops) -> Outcomes:
         """See Session.write."""
+        self._all_keys.clear()  # those of this table are about to change
         with self._or_unavailable():
             return write(self, ops, is_each_checked=self._is_strict and not ops.waits_for_commit)
 
