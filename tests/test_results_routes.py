@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,9 @@ def test_a_spreadsheet_runs_nothing(web: Web, batch: int) -> None:
 
 def test_json_pages(web: Web, batch: int) -> None:
     """Pages hold the results as objects; `next` leads through all of them, exactly once each, and is null behind the last."""
-    items, cursor, sizes = [], 0, []
+    items: list[dict[str, Any]] = []
+    sizes: list[int] = []
+    cursor = 0
     while cursor is not None:
         page = json.loads(web.curl("-H", "Accept: application/json", f"/api/batch/{batch}/results?limit=2&cursor={cursor}")[:-4])
         items, cursor, sizes = items + page["items"], page["next"], [*sizes, len(page["items"])]
