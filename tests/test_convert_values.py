@@ -163,23 +163,26 @@ def test_named_types_and_options(kind, type, options, facts, value, expected):
 
 
 @pytest.mark.parametrize(
-    ("kind", "sql_type", "value", "expected"),
+    ("kind", "affinity", "value", "expected"),
     [
-        (DECIMAL, "DECIMAL(20,10)", "0.1", "0.1"),
-        (DECIMAL, "DECIMAL", "12345678901234567890", faults.INEXACT),
-        (DECIMAL, "DECIMAL", "9223372036854775807", "9223372036854775807"),
+        (DECIMAL, "NUMERIC", "0.1", "0.1"),
+        (DECIMAL, "NUMERIC", "12345678901234567890", faults.INEXACT),
+        (DECIMAL, "NUMERIC", "9223372036854775807", "9223372036854775807"),
         (DECIMAL, "REAL", "9007199254740993", faults.INEXACT),
-        (DECIMAL, "DECIMAL", "0.1234567890123456789", faults.INEXACT),
-        (Kind.BOOLEAN, "BOOLEAN", "yes", "1"),
+        (DECIMAL, "NUMERIC", "0.1234567890123456789", faults.INEXACT),
+        (Kind.BOOLEAN, "NUMERIC", "yes", "1"),
         (Kind.BINARY, "BLOB", "00ff", b"\x00\xff"),
-        (Kind.OTHER, "STRING", "007", faults.INEXACT),
-        (Kind.OTHER, "STRING", "x7", "x7"),
-        (STAMP_TZ, "TIMESTAMPTZ", "2013-01-01T10:00:00+01:00", "2013-01-01 09:00:00+00:00"),
+        (Kind.OTHER, "NUMERIC", "007", faults.INEXACT),
+        (Kind.OTHER, "NUMERIC", "x7", "x7"),
+        (Kind.JSON, "NUMERIC", "1.50", faults.INEXACT),
+        (Kind.JSON, "NUMERIC", '{"a":1.50}', '{"a":1.50}'),
+        (Kind.TEXT, "REAL", "7", faults.INEXACT),
+        (STAMP_TZ, "NUMERIC", "2013-01-01T10:00:00+01:00", "2013-01-01 09:00:00+00:00"),
     ],
 )
-def test_sqlite_forms(kind, sql_type, value, expected):
+def test_sqlite_forms(kind, affinity, value, expected):
     """On SQLite values take the forms that its columns keep, and what would not read back the same is a fault."""
-    assert run(kind, value, dialect="sqlite", sql_type=sql_type) == expected
+    assert run(kind, value, dialect="sqlite", affinity=affinity) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ import codecs
 import csv
 import gzip
 import io
-import itertools
-import json
 import resource
 import tracemalloc
 
@@ -14,57 +12,9 @@ from backports import zstd
 from hypothesis import given, settings, strategies as st
 
 from engine import faults
-from engine.plan import Action, EntityPlan, FilePlan, Plan
-from engine.readers import FileRefused, Limits, format_of, read
-from engine.tables import Column, Kind, Table, fold
-
-INPUTS = ("a", "b", "c")
-ENTITY = EntityPlan("T", Table(None, "t", {name: Column(name, Kind.TEXT, "text", "text") for name in INPUTS}), INPUTS, ())
-OTHER = EntityPlan("Other", Table(None, "o", {}), ("x",), ())
-PLAN = Plan(None, {fold("T"): ENTITY, fold("Thing"): ENTITY, fold("Other"): OTHER}, {})
-NAMED = Plan("named", {fold("Item"): EntityPlan("Item", ENTITY.table, ("a",), ())}, {})
-
-
-class Trickle(io.RawIOBase):
-    """A stream whose reads give a few bytes at a time, so that every border falls somewhere awkward."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._data, self._size = io.BytesIO(data), size
-
-    def read(self, size: int = -1) -> bytes:
-        return self._data.read(self._size)
-
-
-def chunks(
-    data, name="f.csv", *, trickle=None, limits=None, ordered=False, go_on=None, chunk_records=5_000, chunk_bytes=1 << 23, **options
-):
-    data = data.encode() if isinstance(data, str) else data
-    options = {"entity": ENTITY, "action": Action.MERGE, **options}
-    return read(
-        Trickle(data, trickle) if trickle else io.BytesIO(data), FilePlan(name, **options), PLAN, file_index=0,
-        resolve_name={"Named": NAMED}.get, limits=limits or Limits(), chunk_records=chunk_records, chunk_bytes=chunk_bytes, ordered=ordered,
-        **(go_on or {"first_chunk_number": 0}),
-    )  # fmt: skip
-
-
-def told(found):
-    """Return what chunks say, line by line: (line, values by input, or the fault's kind)."""
-    lines = []
-    for chunk in found:
-        at = {position: wrong[0].kind for position, wrong in chunk.faults.items()}
-        for block in chunk.blocks:
-            rows = zip(*block.columns, strict=True) if block.columns else itertools.repeat((), len(block))
-            for position, row in zip(block.positions, rows, strict=True):
-                assert position not in at
-                at[position] = dict(zip(block.inputs, row, strict=True))
-        assert sorted(at) == list(range(len(chunk)))
-        lines += [(line, at[position]) for position, line in enumerate(chunk.lines)]
-    return lines
-
-
-def row(*values):
-    return dict(zip(INPUTS, values, strict=False))
-
+from engine.plan import FilePlan
+from engine.readers import FileRefused, Limits, format_of
+from tests.reader_parts import chunks, resumed_everywhere, row, told
 
 MULTI = {"entity": None, "action": None}
 
@@ -235,83 +185,6 @@ def test_group_orders():
     assert told(chunks("#Entity,Action,GroupOrder,a\nT,Merge,2,1\n", **MULTI))[1] == (2, {"a": "1"})
 
 
-# JSON -------------------------------------------------------------------------------------------------------------------
-OBJECTS = [
-    ('{"a":1.50,"b":"x","c":null}', row("1.50", "x", None)),
-    ('{"C": true, "a": 12345678901234567890123, "b": 1e400}', {"a": "12345678901234567890123", "b": "1e400", "c": "true"}),
-    ('{"b":{"x": [1.0, "ä", {"y":null}]}}', {"b": '{"x":[1.0,"ä",{"y":null}]}'}),
-    ('{"z":1}', {}),
-    ("{}", {}),
-    ('{"a":1,"a":2}', faults.INVALID_JSON_LINE),
-    ('{"a":1,"A":2}', faults.INVALID_JSON_LINE),
-    ('{"a":{"x":1,"x":2}}', faults.INVALID_JSON_LINE),
-    ('{"a":NaN}', faults.INVALID_JSON_LINE),
-    ("[1]", faults.NOT_AN_OBJECT),
-    ("12", faults.NOT_AN_OBJECT),
-    ('{"a":' + "[" * 600 + "]" * 600 + "}", faults.INVALID_JSON_LINE),
-    ('{"a":' + "[" * 5000 + "]" * 5000 + "}", faults.INVALID_JSON_LINE),
-    ('{"a":"]}\\"[{"}', {"a": ']}"[{'}),
-    ('{"a": wrong}', faults.INVALID_JSON_LINE),
-    ('{"b":2,"a":1}', {"a": "1", "b": "2"}),
-]
-
-
-@pytest.mark.parametrize("trickle", [None, 1, 7])
-def test_json_lines(trickle):
-    """Values are text as they stand in the file, members go by name, and a bad line costs only itself."""
-    data = "\n".join(text for text, _ in OBJECTS) + '\n\n{"a":"x\n{"a":"\x00"}\n'
-    number = len(OBJECTS)
-    expected = [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
-    expected += [(number + 2, faults.INVALID_JSON_LINE), (number + 3, faults.NUL_CHARACTER)]
-    assert told(chunks(data, "f.jsonl", trickle=trickle)) == expected
-
-
-@pytest.mark.parametrize("trickle", [None, 1, 7])
-@pytest.mark.parametrize("joint", [",", " ,\n "])
-def test_json_arrays(trickle, joint):
-    """An array's elements are numbered from 1; a bad one costs only itself."""
-    data = (" [" + joint.join(text for text, _ in OBJECTS) + "] \n").encode()
-    assert told(chunks(data, "f.json", trickle=trickle)) == [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
-    assert told(chunks(b'[{"a":"\xff"},{"a":"1"}]', "f.json", trickle=trickle)) == [(1, faults.INVALID_ENCODING), (2, {"a": "1"})]
-
-
-@pytest.mark.parametrize("data", ["", "  \n", "[]", " [ ] "])
-def test_empty_json_files(data):
-    """A file without elements has no records."""
-    assert told(chunks(data, "f.json")) == []
-
-
-@pytest.mark.parametrize(
-    ("data", "line"),
-    [("{}", 1), ('[{"a":1}', 2), ('[{"a":1} {"a":2}]', 2), ('[{"a":1},]', 2), ('[{"a":1}] x', 2), ('[{"a":1},{"a":"x}]', 2), ('[{"a":', 1)],
-)
-def test_json_arrays_that_cannot_be_followed(data, line):
-    """Where nobody can say where the next element begins the file is refused from there on; what came before still counts."""
-    found, reading = [], chunks(data, "f.json")
-    with pytest.raises(FileRefused) as caught:
-        found.extend(reading)
-    del found
-    assert caught.value.line == line
-
-
-def test_json_arrays_give_what_came_before_a_break():
-    """The records before the place where an array breaks off are not lost."""
-    reading = chunks('[{"a":1},{"a":2},', "f.json")
-    assert told([next(reading)]) == [(1, {"a": "1"}), (2, {"a": "2"})]
-    with pytest.raises(FileRefused):
-        next(reading)
-
-
-def test_json_elements_are_bounded():
-    """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far."""
-    limits = Limits(line_bytes=1_000)
-    data = json.dumps([{"a": "x" * 1_200}, {"a": "1"}])
-    assert told(chunks(data, "f.json", limits=limits)) == [(1, faults.LINE_TOO_LONG), (2, {"a": "1"})]
-    with pytest.raises(FileRefused, match="longer than the limit"):
-        list(chunks('[{"a":"' + "x" * 10_000_000, "f.json", limits=limits))
-    assert told(chunks(json.dumps({"a": "x" * 60}), "f.jsonl", limits=Limits(field_chars=50))) == [(1, faults.FIELD_TOO_LONG)]
-
-
 # Properties -------------------------------------------------------------------------------------------------------------
 CELL = st.text(st.sampled_from('ab ,"\n\räé;'), max_size=8)
 GOOD = st.tuples(CELL, CELL, CELL)
@@ -355,7 +228,6 @@ def test_same_cells_as_csv(text):
         assert [said for _, said in told(chunks("a,b,c\n" + text))] == [row(*cells) for cells in rows]
 
 
-SHORT = [*(text for text, _ in OBJECTS if len(text) < 500), '{"a":"ä😀"}']
 PIECES = st.lists(
     st.sampled_from(
         [
@@ -376,25 +248,6 @@ PIECES = st.lists(
 )
 
 
-def facts(chunk):
-    blocks = [(b.entity.name, b.action, b.inputs, [list(column) for column in b.columns], list(b.positions)) for b in chunk.blocks]
-    return (chunk.number, list(chunk.lines), chunk.first_record, blocks, chunk.faults, chunk.next_line, chunk.resume, chunk.group_orders)
-
-
-def resumed_everywhere(data, name, **options):
-    """Check that reading on from behind any chunk gives the chunks that follow it."""
-    whole = list(chunks(data, name, **options))
-    assert [facts(chunk) for chunk in chunks(data, name, **options)] == [facts(chunk) for chunk in whole]
-    for number, chunk in enumerate(whole):
-        assert (chunk.number, chunk.first_record) == (number, sum(map(len, whole[:number])))
-        go_on = {
-            "start_line": chunk.next_line, "first_record": chunk.first_record + len(chunk), "first_chunk_number": number + 1,
-            "resume": chunk.resume,
-        }  # fmt: skip
-        rest = list(chunks(data, name, go_on=go_on, **options))
-        assert [facts(later) for later in rest] == [facts(later) for later in whole[number + 1 :]]
-
-
 @settings(max_examples=60, deadline=None)
 @given(PIECES, st.integers(1, 4), st.booleans(), st.sampled_from([None, 2]))
 def test_multi_entity_files_resume_anywhere(pieces, chunk_records, ordered, trickle):
@@ -411,15 +264,3 @@ def test_plain_files_resume_anywhere(pieces, chunk_records):
     data = ("sep=,\na,b,c\n" + "".join(pieces)).encode("utf-8", "surrogateescape")
     resumed_everywhere(data, "f.csv", chunk_records=chunk_records)
     resumed_everywhere(gzip.compress(data), "f.csv.gz", chunk_records=chunk_records, chunk_bytes=20)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.sampled_from([text for text, _ in OBJECTS if len(text) < 500] + ['{"a":"ä😀"}'])),
-    st.integers(1, 3),
-    st.sampled_from([None, 1, 5]),
-)
-def test_json_files_resume_anywhere(texts, chunk_records, trickle):
-    """Readers of JSON go on behind any chunk."""
-    resumed_everywhere("\n".join(texts), "f.jsonl", chunk_records=chunk_records, trickle=trickle)
-    resumed_everywhere("[" + ", ".join(texts) + " ]", "f.json", chunk_records=chunk_records, trickle=trickle)

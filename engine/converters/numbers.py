@@ -17,33 +17,29 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?
 _REAL_LIMIT, _REAL_LEAST = 3.4028235677973366e38, 7.006492321624085e-46  # beyond these a 4-byte float is infinite or 0
 _DIGITS_OF_A_DOUBLE = 15  # that survive text → double → text
 _LARGEST_EXPONENT = 16_383  # of PostgreSQL's numeric without precision
+_NUMERIC_TEXT = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+NUMERIC_AFFINITIES = ("INTEGER", "NUMERIC", "REAL")  # of SQLite's columns: those that turn a text that looks like a number into one
 TRUE_WORDS = ("true", "t", "yes", "y", "1")
 FALSE_WORDS = ("false", "f", "no", "n", "0")
 
 
-def affinity(sql_type: str) -> str:
-    """Return how a SQLite column of this declared type keeps values, by SQLite's own rules.
-
-    >>> affinity("DECIMAL(10,2)"), affinity("varchar(3)"), affinity("double")
-    ('NUMERIC', 'TEXT', 'REAL')
-    """
-    name = sql_type.upper()
-    for words, kept in (
-        (("INT",), "INTEGER"), (("CHAR", "CLOB", "TEXT"), "TEXT"), (("BLOB",), "BLOB"), (("REAL", "FLOA", "DOUB"), "REAL"),
-    ):  # fmt: skip
-        if any(word in name for word in words):
-            return kept
-    return "NUMERIC" if name else "BLOB"
-
-
 def reads_back(value: Decimal, kept: str) -> bool:
     """Tell whether a SQLite column of this affinity gives a number back unchanged."""
-    if kept in ("TEXT", "BLOB"):
+    if kept not in NUMERIC_AFFINITIES:
         return True
     if kept != "REAL" and value == value.to_integral_value() and -(2**63) <= value < 2**63:
         return True
     number = float(value)
     return math.isfinite(number) and Decimal(repr(number)) == value
+
+
+def check_keeps_text(value: str, column: Column) -> None:
+    """Raise Invalid where a SQLite column turns a text into a number that is written otherwise (`007` would come back as 7)."""
+    if column.affinity not in NUMERIC_AFFINITIES or not _NUMERIC_TEXT.fullmatch(value):
+        return
+    is_whole = value.lstrip("+-").isdigit() and abs(int(value)) < 2**63 and column.affinity != "REAL"
+    if value != (str(int(value)) if is_whole else repr(float(value))):
+        raise Invalid(faults.INEXACT, expected=f"text that {column.sql_type} does not keep as another number")
 
 
 # Marks: thousands and decimal -------------------------------------------------------------------------------------------
@@ -112,10 +108,10 @@ def integer(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple
 
 
 # Decimals ---------------------------------------------------------------------------------------------------------------
-def number(column: Column, *, decimal: str = ".", thousands: str = "", dialect: str = "postgresql") -> tuple[Fast, One]:
+def number(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple[Fast, One]:
     """Decimals as exact text, checked against the column's precision and scale; on SQLite also that they read back equal."""
     expected = _decimal_form(column, decimal)
-    kept = affinity(column.sql_type) if dialect == "sqlite" else "TEXT"
+    kept = column.affinity or "TEXT"
     scale = column.scale or 0
     whole = column.precision - scale if column.precision is not None else 15  # digits before the point
 
@@ -147,7 +143,7 @@ def number(column: Column, *, decimal: str = ".", thousands: str = "", dialect: 
 def _plain_decimals(whole: int, scale: int, kept: str) -> str:
     """Return the pattern of decimals that are right beyond doubt."""
     scale, whole = max(scale, 0), max(whole, 0)
-    if kept in ("REAL", "NUMERIC", "INTEGER") and whole + scale > _DIGITS_OF_A_DOUBLE:
+    if kept in NUMERIC_AFFINITIES and whole + scale > _DIGITS_OF_A_DOUBLE:
         whole, scale = _DIGITS_OF_A_DOUBLE - min(scale, 6), min(scale, 6)
     if not whole:
         return rf"-?0\.[0-9]{{1,{scale}}}" if scale else "0"

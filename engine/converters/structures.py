@@ -8,6 +8,7 @@ from typing import Any
 
 from engine import faults
 from engine.converters.column import Fast, Invalid, One
+from engine.converters.numbers import check_keeps_text
 from engine.converters.texts import check_storable
 from engine.plan import Converter
 from engine.tables import Column
@@ -40,6 +41,7 @@ def json_text(column: Column) -> tuple[Fast, One]:
 
     def one(value: str) -> str:
         check_storable(value)
+        check_keeps_text(value, column)
         try:
             _decoder.decode(value)
         except DuplicateKey as error:

@@ -12,20 +12,19 @@ import re2
 
 from engine import faults
 from engine.converters.column import Fast, Invalid, One, column_pattern, is_all
-from engine.converters.numbers import affinity
+from engine.converters.numbers import NUMERIC_AFFINITIES, check_keeps_text
 from engine.tables import Column
 
 _UUID = re.compile(r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?")
 _CANONICAL_UUIDS = column_pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NUMERIC = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
 
 
-def text(column: Column, *, max_length: int | None = None, pattern: str | None = None, dialect: str = "postgresql") -> tuple[Fast, One]:
+def text(column: Column, *, max_length: int | None = None, pattern: str | None = None) -> tuple[Fast, One]:
     """Text as it stands: storable, not too long (in characters), and matching the pattern as a whole, if there is one."""
     lengths = [length for length in (column.max_length, max_length) if length is not None]
     longest = min(lengths) if lengths else None
     matches = re2.compile(pattern).fullmatch if pattern else None
-    is_numeric = dialect == "sqlite" and affinity(column.sql_type) in ("INTEGER", "NUMERIC", "REAL")
+    is_numeric = column.affinity in NUMERIC_AFFINITIES
 
     def one(value: str) -> str:
         check_storable(value)
@@ -33,8 +32,7 @@ def text(column: Column, *, max_length: int | None = None, pattern: str | None =
             raise Invalid(faults.TOO_LONG, length=len(value), expected=longest)
         if matches and not matches(value):
             raise Invalid(faults.PATTERN_MISMATCH, expected=pattern)
-        if is_numeric and not _keeps_its_text(value):
-            raise Invalid(faults.INEXACT, expected=f"text that {column.sql_type} does not keep as another number")
+        check_keeps_text(value, column)
         return value
 
     def fast(values: Sequence[str]) -> Sequence[str]:
@@ -58,13 +56,6 @@ def check_storable(value: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise Invalid(faults.INVALID_TEXT, reason=f"a lone surrogate at character {error.start + 1}") from None
-
-
-def _keeps_its_text(value: str) -> bool:
-    """Tell whether a SQLite column that keeps numbers gives a text back as it was (`007` would come back as 7)."""
-    if not _NUMERIC.fullmatch(value):
-        return True
-    return value == (str(int(value)) if value.lstrip("+-").isdigit() and abs(int(value)) < 2**63 else repr(float(value)))
 
 
 def uuid(column: Column) -> tuple[Fast, One]:

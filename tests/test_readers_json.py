@@ -1,0 +1,101 @@
+"""Readers of JSON Lines and of JSON arrays: exact values, each bad record on its own."""
+
+import json
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from engine import faults
+from engine.readers import FileRefused, Limits
+from tests.reader_parts import chunks, resumed_everywhere, row, told
+
+# JSON -------------------------------------------------------------------------------------------------------------------
+OBJECTS = [
+    ('{"a":1.50,"b":"x","c":null}', row("1.50", "x", None)),
+    ('{"C": true, "a": 12345678901234567890123, "b": 1e400}', {"a": "12345678901234567890123", "b": "1e400", "c": "true"}),
+    ('{"b":{"x": [1.0, "ä", {"y":null}]}}', {"b": '{"x":[1.0,"ä",{"y":null}]}'}),
+    ('{"z":1}', {}),
+    ("{}", {}),
+    ('{"a":1,"a":2}', faults.INVALID_JSON_LINE),
+    ('{"a":1,"A":2}', faults.INVALID_JSON_LINE),
+    ('{"a":{"x":1,"x":2}}', faults.INVALID_JSON_LINE),
+    ('{"a":NaN}', faults.INVALID_JSON_LINE),
+    ("[1]", faults.NOT_AN_OBJECT),
+    ("12", faults.NOT_AN_OBJECT),
+    ('{"a":' + "[" * 600 + "]" * 600 + "}", faults.INVALID_JSON_LINE),
+    ('{"a":' + "[" * 5000 + "]" * 5000 + "}", faults.INVALID_JSON_LINE),
+    ('{"a":"]}\\"[{"}', {"a": ']}"[{'}),
+    ('{"a": wrong}', faults.INVALID_JSON_LINE),
+    ('{"b":2,"a":1}', {"a": "1", "b": "2"}),
+]
+
+
+@pytest.mark.parametrize("trickle", [None, 1, 7])
+def test_json_lines(trickle):
+    """Values are text as they stand in the file, members go by name, and a bad line costs only itself."""
+    data = "\n".join(text for text, _ in OBJECTS) + '\n\n{"a":"x\n{"a":"\x00"}\n'
+    number = len(OBJECTS)
+    expected = [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
+    expected += [(number + 2, faults.INVALID_JSON_LINE), (number + 3, faults.NUL_CHARACTER)]
+    assert told(chunks(data, "f.jsonl", trickle=trickle)) == expected
+
+
+@pytest.mark.parametrize("trickle", [None, 1, 7])
+@pytest.mark.parametrize("joint", [",", " ,\n "])
+def test_json_arrays(trickle, joint):
+    """An array's elements are numbered from 1; a bad one costs only itself."""
+    data = (" [" + joint.join(text for text, _ in OBJECTS) + "] \n").encode()
+    assert told(chunks(data, "f.json", trickle=trickle)) == [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
+    assert told(chunks(b'[{"a":"\xff"},{"a":"1"}]', "f.json", trickle=trickle)) == [(1, faults.INVALID_ENCODING), (2, {"a": "1"})]
+
+
+@pytest.mark.parametrize("data", ["", "  \n", "[]", " [ ] "])
+def test_empty_json_files(data):
+    """A file without elements has no records."""
+    assert told(chunks(data, "f.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [("{}", 1), ('[{"a":1}', 2), ('[{"a":1} {"a":2}]', 2), ('[{"a":1},]', 2), ('[{"a":1}] x', 2), ('[{"a":1},{"a":"x}]', 2), ('[{"a":', 1)],
+)
+def test_json_arrays_that_cannot_be_followed(data, line):
+    """Where nobody can say where the next element begins the file is refused from there on; what came before still counts."""
+    found, reading = [], chunks(data, "f.json")
+    with pytest.raises(FileRefused) as caught:
+        found.extend(reading)
+    del found
+    assert caught.value.line == line
+
+
+def test_json_arrays_give_what_came_before_a_break():
+    """The records before the place where an array breaks off are not lost."""
+    reading = chunks('[{"a":1},{"a":2},', "f.json")
+    assert told([next(reading)]) == [(1, {"a": "1"}), (2, {"a": "2"})]
+    with pytest.raises(FileRefused):
+        next(reading)
+
+
+def test_json_elements_are_bounded():
+    """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far."""
+    limits = Limits(line_bytes=1_000)
+    data = json.dumps([{"a": "x" * 1_200}, {"a": "1"}])
+    assert told(chunks(data, "f.json", limits=limits)) == [(1, faults.LINE_TOO_LONG), (2, {"a": "1"})]
+    with pytest.raises(FileRefused, match="longer than the limit"):
+        list(chunks('[{"a":"' + "x" * 10_000_000, "f.json", limits=limits))
+    assert told(chunks(json.dumps({"a": "x" * 60}), "f.jsonl", limits=Limits(field_chars=50))) == [(1, faults.FIELD_TOO_LONG)]
+
+
+SHORT = [*(text for text, _ in OBJECTS if len(text) < 500), '{"a":"ä😀"}']
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([text for text, _ in OBJECTS if len(text) < 500] + ['{"a":"ä😀"}'])),
+    st.integers(1, 3),
+    st.sampled_from([None, 1, 5]),
+)
+def test_json_files_resume_anywhere(texts, chunk_records, trickle):
+    """Readers of JSON go on behind any chunk."""
+    resumed_everywhere("\n".join(texts), "f.jsonl", chunk_records=chunk_records, trickle=trickle)
+    resumed_everywhere("[" + ", ".join(texts) + " ]", "f.json", chunk_records=chunk_records, trickle=trickle)
