@@ -38,7 +38,8 @@ def check_keeps_text(value: str, column: Column) -> None:
     if column.affinity not in NUMERIC_AFFINITIES or not _NUMERIC_TEXT.fullmatch(value):
         return
     is_whole = value.lstrip("+-").isdigit() and abs(int(value)) < 2**63 and column.affinity != "REAL"
-    if value != (str(int(value)) if is_whole else repr(float(value))):
+    is_rewritten = column.affinity != "REAL" and float(value).is_integer()  # 7.0 becomes 7
+    if value != (str(int(value)) if is_whole else "" if is_rewritten else repr(float(value))):
         raise Invalid(faults.INEXACT, expected=f"text that {column.sql_type} does not keep as another number")
 
 

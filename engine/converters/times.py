@@ -22,7 +22,7 @@ _CANONICAL_DATES = column_pattern("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CANONICAL_DATETIMES = column_pattern("[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 _OFFSET = re.compile(r"([+-])([0-9]{2}):?([0-9]{2})")
 _ISO_DURATION = re.compile(
-    r"-?P(?=.)(?:-?\d+Y)?(?:-?\d+M)?(?:-?\d+W)?(?:-?\d+D)?(?:T(?=.)(?:-?\d+H)?(?:-?\d+M)?(?:-?\d+(?:\.\d{1,6})?S)?)?", re.ASCII
+    r"P(?=.)(?:-?\d+Y)?(?:-?\d+M)?(?:-?\d+W)?(?:-?\d+D)?(?:T(?=.)(?:-?\d+H)?(?:-?\d+M)?(?:-?\d+(?:\.\d{1,6})?S)?)?", re.ASCII
 )
 _UNITS = r"(?:microsecond|millisecond|second|sec|minute|min|hour|day|week|month|mon|year|decade|century|centurie|millennium|millennia)s?"
 _TEXT_DURATION = re.compile(
