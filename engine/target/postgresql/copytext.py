@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
+_BETWEEN = "\0"  # PostgreSQL's texts cannot hold it, and readers refuse it
 
 
-def escape(text: str) -> str:
-    r"""Return a value as it stands in COPY's text format.
-
-    >>> escape("a\tb")
-    'a\\tb'
-    """
-    return text.translate(_ESCAPES)
+def _escaped(column: Sequence[str]) -> list[str]:
+    """Escape a whole column at once: several times as fast as value by value."""
+    joined = _BETWEEN.join(column).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return joined.split(_BETWEEN)
 
 
 def _ready(column: Sequence[str | None]) -> Sequence[str]:
     has_null = None in column
-    joined = "".join([v for v in column if v is not None]) if has_null else "".join(column)  # type: ignore[arg-type]
+    present = [v or "" for v in column] if has_null else column
+    joined = "".join(present)  # type: ignore[arg-type]
     if "\\" in joined or "\n" in joined or "\t" in joined or "\r" in joined:
-        return [_NULL if v is None else escape(v) for v in column]
+        if _BETWEEN in joined:
+            raise ValueError("a NUL character cannot be stored in PostgreSQL")
+        present = _escaped(present)  # type: ignore[arg-type]
     if has_null:
-        return [_NULL if v is None else v for v in column]
-    return column  # type: ignore[return-value]
+        return [_NULL if v is None else text for v, text in zip(column, present, strict=True)]  # type: ignore[misc]
+    return present  # type: ignore[return-value]
 
 
 def encode(columns: Sequence[Sequence[str | None]]) -> str:
