@@ -43,14 +43,14 @@ def make_target(path: Path) -> None:
 def make_key(env: dict[str, str]) -> str:
     """Make a key that may import and read, as a user would, and return it."""
     command = [sys.executable, "-m", "flask", "key", "create", "--name", "demo", "--permission", "import", "--permission", "read"]
-    return subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout.strip()
 
 
 def run_import(address: str, key: str, folder: Path) -> str:
     """Run the example's four steps in `folder`, which gets results.csv; return what the script said."""
     env = os.environ | {"LADING": address, "KEY": key}
     command = ["bash", "-euo", "pipefail", str(EXAMPLES / "import.sh")]
-    done = subprocess.run(command, cwd=folder, env=env, check=False, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=folder, env=env, check=False, stdout=subprocess.PIPE, text=True, timeout=300)
     if done.returncode:
         raise RuntimeError(f"examples/import.sh ended with exit status {done.returncode}: {done.stdout}")
     return done.stdout
@@ -131,7 +131,7 @@ def main(folder: Path = ROOT / "var" / "demo") -> int:
     except Stopped:
         print("Stopped.")
         return 0
-    except (RuntimeError, subprocess.CalledProcessError) as failure:
+    except (RuntimeError, subprocess.SubprocessError) as failure:
         print(f"Stopped: {failure}\nMore may stand in {folder / 'log'}.", file=sys.stderr)
     return 1
 

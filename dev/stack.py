@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 WORKERS = 2
 # A worker stops at the end of its chunk; platforms allow 30 seconds for that, so it is what we allow too.
 STOP_SECONDS = 30
+START_SECONDS = 120  # a machine that is busy with other things, or reads all packages for the first time, is slow to start
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Stack:
         for number in range(1, WORKERS + 1):
             self._spawn(f"worker {number}", [sys.executable, "worker.py"])
         try:
-            wait_until(self._is_ready, self.processes["web"], "the service")
+            wait_until(self._is_ready, self.processes["web"], "the service", START_SECONDS)
         except RuntimeError as failure:
             raise RuntimeError(f"{failure}; /readyz last said: {self.why_not_ready.strip()}") from None
 

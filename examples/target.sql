@@ -24,7 +24,7 @@ CREATE TABLE flights (
   id INTEGER PRIMARY KEY,
   carrier TEXT NOT NULL REFERENCES airlines,
   flight INTEGER NOT NULL,
-  time_hour TIMESTAMP NOT NULL,
+  time_hour TIMESTAMPTZ NOT NULL,
   tailnum TEXT REFERENCES planes,
   origin TEXT NOT NULL REFERENCES airports,
   dest TEXT NOT NULL REFERENCES airports,
