@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 import catalog
 import clock
-from catalog import keys, migrate
+from catalog import keys
 from engine.control import compile as compile_control
 from engine.target import open_target
 from errors import ControlFileInvalid, TargetUnavailable
@@ -134,6 +134,9 @@ def _db_group(settings: Settings) -> click.Group:
     def upgrade() -> None:
         """Bring the catalog, and the ledger in the target, to this version; make them where there are none."""
         try:
+            # Alembic is imported here, for nobody but this command: it would take 10 MiB of every web process.
+            from catalog import migrate
+
             migrate.upgrade(settings.catalog_url)
         except DBAPIError as error:
             raise click.ClickException(f"the catalog could not be upgraded: {error.orig}") from error

@@ -20,6 +20,8 @@ from engine.ops import CREATED as C, DELETED as D, REFUSED, SKIPPED, UNCHANGED a
 from engine.sorting import external_sort
 
 HEADER = b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n"
+LINE_CHARS = 1 << 30
+SHOWN_CHARS = 1_000  # of a value in Properties; the failed rows hold it whole
 _BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, "Core_Data_RecordSkipped"}
@@ -96,7 +98,7 @@ def _line(faults: list[Fault], line: int, row_id: str, file: str) -> str:
     first = faults[0]
     # One physical line a record, whatever the value that the message quotes.
     message = " ".join("; ".join(dict.fromkeys(f.message for f in faults)).splitlines())
-    properties = {f.column: f.value for f in faults if f.column}
+    properties = {f.column: f.value if len(f.value) <= SHOWN_CHARS else f"{f.value[:SHOWN_CHARS]}..." for f in faults if f.column}
     shown = json.dumps(properties, ensure_ascii=False) if properties else ""
     return f"{first.kind.code},{cell(message)},{first.kind.severity},{line},{cell(shown)},{row_id},{file}\n"
 
@@ -122,9 +124,15 @@ def without_ids(segment: bytes) -> bytes:
 
 def _rewritten(segment: bytes, change) -> bytes:  # type: ignore[no-untyped-def]
     out = StringIO(newline="")
-    for row in csv.reader(StringIO(segment.decode(), newline="")):
+    for row in _rows(segment):
         out.write(",".join(map(cell, change(row) if row[0] in _APPLIED else row)) + "\n")
     return out.getvalue().encode()
+
+
+def _rows(segment: bytes) -> Iterator[list[str]]:
+    # Readers bound the fields of the users' files by the same, process-wide limit; our own lines may be longer.
+    csv.field_size_limit(LINE_CHARS)
+    return csv.reader(StringIO(segment.decode(), newline=""))
 
 
 def in_file_order(segments: Iterable[tuple[int, bytes]], scratch: Path) -> Iterator[bytes]:
@@ -132,7 +140,7 @@ def in_file_order(segments: Iterable[tuple[int, bytes]], scratch: Path) -> Itera
     lines = (
         (file, int(row[3]), text)
         for file, segment in segments
-        for text, row in zip(segment.splitlines(keepends=True), csv.reader(StringIO(segment.decode(), newline="")), strict=True)
+        for text, row in zip(segment.splitlines(keepends=True), _rows(segment), strict=True)
     )
     for _, _, text in external_sort(lines, lambda item: item[:2], scratch):
         yield text
@@ -140,4 +148,5 @@ def in_file_order(segments: Iterable[tuple[int, bytes]], scratch: Path) -> Itera
 
 def parse(lines: Iterable[str]) -> Iterator[list[str]]:
     """Read results back: rows of the seven columns, the header left out."""
+    csv.field_size_limit(LINE_CHARS)
     return (row for row in csv.reader(lines) if row and not row[0].startswith("#"))

@@ -137,7 +137,7 @@ class PostgresSession(OneByOne):
         drawn = (self._cursor.fetchone()[0] or "").split("\n")
         if len(drawn) != size:
             raise NotAsASet
-        return drawn  # type: ignore[no-any-return]
+        return drawn
 
     # Known rows -----------------------------------------------------------------------------------------------------
     def _update(self, ops: Ops, columns: Sequence[str], shape: Shape, rows: list[int] | None, outcomes: Outcomes) -> None:
