@@ -6,20 +6,20 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from catalog import batches
-from catalog.batches import Claim, Counts, State, TableKey
+from catalog.batches import Claim, Counts, Ending, State, TableKey
 from engine import results, run as engine
 from engine.plan import Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
 from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetUnavailable
-from jobs.lease import Lease
+from jobs.lease import Heart
 from jobs.order import order_of
 from jobs.plans import Plans
 from settings import Settings
@@ -54,55 +54,47 @@ class Means:
     spool: Spool
     target: Target
     plans: Plans
+    heart: Heart
+    worker: str  # its name
     scratch: Path  # a folder for temporary files
     is_stopping: Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ends in the catalog."""
-
-    state: State
-    counts: Counts
-    code: str = ""
-    status_msg: str = ""
-    results_digest: str | None = None  # None where there are no results
-    results_size: int | None = None  # bytes
-
-
-def carry(means: Means, claim: Claim) -> None:
-    """Carry a claimed batch out to its end, or hand it back.
+def carry(means: Means, claim: Claim) -> Claim | None:
+    """Carry a claimed batch out to its end, and claim the next; or hand it back, and return None.
 
     Raises TargetUnavailable after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease then runs out,
     and the next worker goes on from the ledger.
     """
     try:
-        with Lease(means.catalog, claim, means.settings.lease_seconds, means.settings.heartbeat_seconds) as lease:
-            _Carrier(means, claim, lease).carry()
+        return _Carrier(means, claim).carry()
     except LeaseLost as lost:
         log.warning("batch %d: stopped, it goes on elsewhere: %s", claim.batch_id, lost)
+        return None
+    finally:
+        means.heart.release()
 
 
 class _Carrier:
-    def __init__(self, means: Means, claim: Claim, lease: Lease) -> None:
-        self._means, self._claim, self._lease = means, claim, lease
+    def __init__(self, means: Means, claim: Claim) -> None:
+        self._means, self._claim, self._lease = means, claim, means.heart.hold(claim)
         self._order: RunOrder | None = None
         self._held: set[TableKey] = set()
 
-    def carry(self) -> None:
+    def carry(self) -> Claim | None:
         try:
             ending = self._outcome()
         except LanesWanted as wanted:
             self._hand_back(wanted.tables, is_counted=False)
-            return
+            return None
         except TargetUnavailable:
             self._hand_back()
             raise
         if ending is None:
             # A run of one transaction starts over each time, so its stops are counted; one that stops at a chunk border loses nothing.
             self._hand_back(is_counted=self._order is not None and self._order.is_one_transaction)
-        else:
-            self._end(ending)
+            return None
+        return self._end(ending)
 
     # Attempts -------------------------------------------------------------------------------------------------------
     def _outcome(self) -> Ending | None:
@@ -152,11 +144,11 @@ class _Carrier:
         result = engine.carry_out(self._order, means.target, means.spool, self._plan_named, note, should_stop)
         if result.state == "handed-back":
             return None
-        counts = _counts(result.counts)
-        counts.check()
-        digest, size = self._stored(result.results)
         said = result.status_msg or "; ".join(result.warnings)
-        return Ending(State(result.state), counts, result.code, said[:MESSAGE_CHARS], digest, size)
+        digest, size = self._stored(result.results)
+        ending = Ending(State(result.state), _counts(result.counts), said[:MESSAGE_CHARS], result.code, digest, size)
+        ending.check()
+        return ending
 
     def _should_stop(self) -> Stop | None:
         is_cancel_wanted = self._lease.is_cancel_wanted()
@@ -206,27 +198,40 @@ class _Carrier:
                 log.exception("batch %d: no results could be made", self._claim.batch_id)
             else:
                 if ending is not None:
-                    return Ending(State.FAILED, ending.counts, code, message, ending.results_digest, ending.results_size)
+                    return replace(ending, state=State.FAILED, code=code, status_msg=message)
         batch = batches.get(self._means.catalog, self._claim.batch_id)
         counts = self._lease.counts or (batch.counts if batch else Counts())
-        return Ending(State.FAILED, counts, code, message)
+        return Ending(State.FAILED, counts, message, code)
 
     def _hand_back(self, tables: Iterable[TableKey] = (), is_counted: bool = True) -> None:
         claim = self._claim
         if batches.hand_back(self._means.catalog, claim.batch_id, claim.fence, tables=tuple(tables), is_counted=is_counted):
             log.info("batch %d: handed back", claim.batch_id)
 
-    def _end(self, ending: Ending) -> None:
-        """Say how the run ended: only now, when its rows and its results are durable."""
-        claim, values = self._claim, {field.name: getattr(ending, field.name) for field in fields(ending)}
-        if not batches.finish(self._means.catalog, claim.batch_id, claim.fence, **values):
-            raise LeaseLost(f"the lease of batch {claim.batch_id} (fence {claim.fence}) was lost before its end")
-        log.info("batch %d: %s%s %s", claim.batch_id, ending.state, ending.code and f" ({ending.code})", ending.counts)
+    def _end(self, ending: Ending) -> Claim | None:
+        """Say how the run ended, only now that its rows and its results are durable, and claim the next batch in the same breath."""
+        means, claim, following = self._means, self._claim, None
+        if means.is_stopping():
+            is_ended = batches.finish(
+                means.catalog, claim.batch_id, claim.fence, **{f.name: getattr(ending, f.name) for f in fields(ending)}
+            )
+        else:
+            is_ended, following = batches.finish_and_claim(
+                means.catalog, claim.batch_id, claim.fence, ending, means.worker, means.settings.lease_seconds
+            )
+        if is_ended:
+            log.info("batch %d: %s%s %s", claim.batch_id, ending.state, ending.code and f" ({ending.code})", ending.counts)
+            self._clear()
+        else:
+            log.warning("batch %d: its lease (fence %d) was lost before its end", claim.batch_id, claim.fence)
+        return following
+
+    def _clear(self) -> None:
         if self._order is not None:
             try:
                 engine.clear(self._order, self._means.target, self._means.spool)
             except (TargetUnavailable, OSError) as error:
-                log.warning("batch %d: its ledger stays: %s", claim.batch_id, error)
+                log.warning("batch %d: its ledger stays: %s", self._claim.batch_id, error)
 
 
 def _counts(counts: results.Counts) -> Counts:

@@ -96,16 +96,16 @@ def forget(redis: Redis, names: Collection[str]) -> None:
         log.warning("%d hints stay in the queue: %s", len(names), error)
 
 
-def wait(redis: Redis, seconds: float) -> bool:
-    """Wait for a hint in a job that would otherwise end, and take it; False where none came, or one that is not ours.
+def wait(redis: Redis, seconds: float) -> bool | None:
+    """Wait for a hint in a job that would otherwise end, and take it; None where none came, False where a message came that is no hint.
 
-    One that is not ours goes back to the head of the queue, for the worker to refuse. The client's answer_seconds must be above `seconds`;
+    That one goes back to the head of the queue, for the worker to refuse. The client's answer_seconds must be above `seconds`;
     RedisError where Redis cannot be reached.
     """
     key = queue(redis).key
     found = redis.blpop([key], timeout=seconds)
     if found is None:
-        return False
+        return None
     try:
         job = Job.fetch(as_text(found[1]), connection=redis, serializer=JSONSerializer)
         is_hint = is_ours(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -18,11 +19,15 @@ from engine.target import open_target
 from errors import TargetUnavailable
 from jobs import queues
 from jobs.carry import Means, carry
+from jobs.lease import Heart
 from jobs.plans import Plans
 from settings import Settings
 from spool import open_spool
 
 LINGER_SECONDS = 2.0  # how long a fork waits for more, so that small batches sent one after another need one fork for all
+REDIS_SECONDS = 3.0  # a Redis that says nothing for so long, while it is not listened to, is taken to be dead
+FORGET_AT_ONCE = 50  # hints of batches that were claimed without them
+LISTEN_SECONDS = 0.5  # how long it listens before it looks whether it is to stop
 
 log = logging.getLogger(__name__)
 _prepared: tuple[Settings, str, int] | None = None
@@ -55,17 +60,21 @@ class Drain:
 
     def __init__(self, settings: Settings, worker: str, parent: int) -> None:
         self._settings, self._worker, self._parent = settings, worker, parent
-        self._redis = queues.connect(settings.redis_url, LINGER_SECONDS + 1)
+        self._redis = queues.connect(settings.redis_url, REDIS_SECONDS)
         self._catalog, self._spool = catalog.connect(settings.catalog_url), open_spool(settings.spool_url)
         self._target = open_target(settings.target_url)
         self._scratch = TemporaryDirectory(prefix="lading-")
         plans = Plans(self._spool, self._target)
-        self._means = Means(settings, self._catalog, self._spool, self._target, plans, Path(self._scratch.name), self.is_stopping)
+        self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)
+        scratch = Path(self._scratch.name)
+        self._means = Means(settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping)
 
     def __enter__(self) -> Self:
+        self._heart.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._heart.__exit__(None, None, None)
         self._target.close()
         self._catalog.dispose()
         self._redis.close()
@@ -85,13 +94,16 @@ class Drain:
             log.error("stopped taking batches: %s", error)
 
     def _next(self) -> bool:
-        """Claim the oldest batch that can run and carry it out; False where there is none."""
-        claim = batches.claim(self._catalog, self._worker, self._settings.lease_seconds)
-        if claim is None:
-            return False
-        carry(self._means, claim)
-        queues.forget(self._redis, [str(claim.batch_id)])
-        return True
+        """Claim the oldest batch that can run and carry it out, and all that can be claimed after it; False where there was none."""
+        claim = first = batches.claim(self._catalog, self._worker, self._settings.lease_seconds)
+        done: list[str] = []
+        while claim is not None:
+            done.append(str(claim.batch_id))
+            claim = carry(self._means, claim)
+            if len(done) == FORGET_AT_ONCE or claim is None:
+                queues.forget(self._redis, done)
+                done.clear()
+        return first is not None
 
     def _wait(self) -> bool:
         """Wait a little for a hint; False where none came.
@@ -105,7 +117,10 @@ class Drain:
                 if self._next():
                     return True
                 queues.forget(self._redis, [name for name in seen if name.isdecimal()])  # others are for the worker to refuse
-            return queues.wait(self._redis, LINGER_SECONDS)
+            until = time.monotonic() + LINGER_SECONDS
+            while time.monotonic() < until and not self.is_stopping():
+                if (is_hint := queues.wait(self._redis, LISTEN_SECONDS)) is not None:
+                    return is_hint
         except RedisError as error:
             log.warning("Redis cannot be reached: %s", error)
-            return False
+        return False

@@ -88,7 +88,7 @@ def test_waiting_takes_a_hint_at_once(client: Redis) -> None:
     assert queues.hints(client) == []
     assert not client.exists("rq:job:7")
     started = time.monotonic()
-    assert queues.wait(client, 0.3) is False
+    assert queues.wait(client, 0.3) is None
     assert 0.2 < time.monotonic() - started < 1
 
 

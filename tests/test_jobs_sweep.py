@@ -19,7 +19,7 @@ from catalog.batches import Counts, Options, State
 from dev.servers import free_port
 from errors import LeaseLost
 from jobs import queues
-from jobs.lease import Lease
+from jobs.lease import Heart
 from jobs.sweep import Sweep
 from spool import Spool, open_spool
 from tests.jobs_parts import scheduled
@@ -153,7 +153,8 @@ def test_a_lease_is_renewed_while_the_batch_runs(catalog: Engine) -> None:
     batch_id = scheduled(catalog)
     claim = batches.claim(catalog, "w1", 0.6)
     assert claim is not None
-    with Lease(catalog, claim, 0.6, 0.1) as lease:
+    with Heart(catalog, 0.6, 0.1) as heart:
+        lease = heart.hold(claim)
         lease.counts, lease.progress = Counts(input=5, created=5), 0.5
         time.sleep(1)
         assert batches.hand_back_expired(catalog) == []
@@ -168,7 +169,8 @@ def test_a_lease_learns_that_the_batch_is_to_be_cancelled(catalog: Engine) -> No
     batch_id = scheduled(catalog)
     claim = batches.claim(catalog, "w1", 30)
     assert claim is not None
-    with Lease(catalog, claim, 30, 0.05) as lease:
+    with Heart(catalog, 30, 0.05) as heart:
+        lease = heart.hold(claim)
         batches.cancel(catalog, batch_id)
         time.sleep(0.4)
         assert lease.is_cancel_wanted()
@@ -179,7 +181,8 @@ def test_a_lease_that_another_took_is_lost(catalog: Engine) -> None:
     batch_id = scheduled(catalog)
     claim = batches.claim(catalog, "w1", 30)
     assert claim is not None
-    with Lease(catalog, claim, 30, 0.05) as lease:
+    with Heart(catalog, 30, 0.05) as heart:
+        lease = heart.hold(claim)
         assert batches.hand_back(catalog, batch_id, claim.fence)
         batches.claim(catalog, "w2", 30)
         time.sleep(0.4)
@@ -195,7 +198,8 @@ def test_a_lease_that_could_not_be_renewed_is_lost_when_it_ends(tmp_path: Path) 
     scheduled(engine)
     claim = batches.claim(engine, "w1", 0.5)
     assert claim is not None
-    with Lease(engine, claim, 0.5, 0.1) as lease:
+    with Heart(engine, 0.5, 0.1) as heart:
+        lease = heart.hold(claim)
         with engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE batches RENAME TO gone")
         time.sleep(0.3)
