@@ -1,14 +1,15 @@
 """Rows of delimited text with the physical line where each begins. A row that cannot be read costs only its own first line.
 
 The standard csv reader does the work. Lines are numbered by its own count: where it advanced by one for each row, no row spans lines; else
-the rows are read one by one. After a row that cannot be read, reading goes on at the line after the one where it began.
+the line breaks in the fields are counted, and where that is not certain the rows are read one by one. After a row that cannot be read,
+reading goes on at the line after the one where it began.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from engine import faults
@@ -30,7 +31,6 @@ class Rows:
         self._limits = limits
         self._options: dict[str, Any] = {"delimiter": separator, "strict": True}
         self._options |= {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-        self._spans_lines = False  # rows of this file have spanned lines before, so the exact way is tried at once
 
     def take(self, count: int, chars: int) -> tuple[list[list[str]], Sequence[int], dict[int, Fault]]:
         """Take up to `count` rows from about `chars` characters: rows, first line of each, and by row why it could not be read.
@@ -39,23 +39,36 @@ class Rows:
         """
         csv.field_size_limit(self._limits.field_chars)
         lines = self.lines.peek(count, chars)
-        number = self.lines.number
         if not lines:
             return [], [], {}
-        if not self._spans_lines:
-            rows: list[list[str]] = []
-            reader = csv.reader(lines, **self._options)
-            try:
-                rows.extend(reader)
-            except csv.Error:
-                pass
-            else:
-                if reader.line_num == len(rows):
-                    starts: Sequence[int] = range(number, number + len(rows))
-                    wrong = self._marked(starts, number + len(rows)) if self.lines.marks else {}
-                    self.lines.drop(len(rows))
-                    return rows, starts, wrong
-        return self._take_exactly(lines)
+        rows: list[list[str]] = []
+        reader = csv.reader(lines, **self._options)
+        is_whole = True
+        try:
+            rows.extend(reader)
+        except csv.Error as error:
+            # What came before an error stays in `rows`. A row that goes on beyond these lines is begun again with more of them.
+            is_whole = str(error) == _UNFINISHED and len(rows) > 0
+        starts = self._starts(rows, reader.line_num) if is_whole else None
+        if starts is None:
+            return self._take_exactly(lines)
+        end = starts.pop()
+        wrong = self._marked(starts, end) if self.lines.marks else {}
+        self.lines.drop(end - self.lines.number)
+        return rows, starts, wrong
+
+    def _starts(self, rows: list[list[str]], line_num: int) -> list[int] | None:
+        """Return the line at which each row begins, and the one behind the last; None where only the exact way can tell."""
+        first = self.lines.number
+        if line_num == len(rows):
+            return list(range(first, first + len(rows) + 1))
+        spans = _line_breaks(rows)
+        if spans is None or any(self.check(rows[:row], rows[row]) for row in spans):
+            return None
+        lengths = [1] * len(rows)
+        for row, breaks in spans.items():
+            lengths[row] += breaks
+        return list(accumulate(lengths, initial=first))
 
     def _take_exactly(self, lines: list[str]) -> tuple[list[list[str]], list[int], dict[int, Fault]]:
         rows: list[list[str]] = []
@@ -90,7 +103,6 @@ class Rows:
                 done += 1
         if self.lines.marks:
             wrong |= self._marked(starts, first + done)
-        self._spans_lines = self._spans_lines or done > len(rows)
         self.lines.drop(done)
         return rows, starts, wrong
 
@@ -130,6 +142,25 @@ class Rows:
         if "expected after" in text:
             return faults.fault(faults.STRAY_QUOTE)
         return faults.fault(faults.INVALID_LINE, reason=text)
+
+
+def _line_breaks(rows: list[list[str]]) -> dict[int, int] | None:
+    """Return how many line breaks the fields of each row hold that has any; None where a CR makes that uncertain."""
+    if len(set(map(len, rows))) == 1:
+        spans: dict[int, int] = {}
+        for column in zip(*rows, strict=True):
+            joined = "".join(column)
+            if "\r" in joined:
+                return None
+            if "\n" in joined:
+                for row, value in enumerate(column):
+                    if "\n" in value:
+                        spans[row] = spans.get(row, 0) + value.count("\n")
+        return dict(sorted(spans.items()))
+    texts = list(map("".join, rows))
+    if any("\r" in text for text in texts):
+        return None
+    return {row: text.count("\n") for row, text in enumerate(texts) if "\n" in text}
 
 
 def accept(rows: list[list[str]], row: list[str]) -> Fault | None:
