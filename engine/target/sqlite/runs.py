@@ -6,7 +6,7 @@ A failing statement undoes only itself on SQLite, so that a refusal needs no sav
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
@@ -37,17 +37,13 @@ class Runs:
     def cut(self) -> Iterator[tuple[str, int, int]]:
         """Cut the ops into runs: (kind, start, stop)."""
         kinds = self.ops.kinds
-        if not any(self.ruled.values()) and kinds.count(kinds[0]) == len(kinds):
-            yield kinds[0], 0, len(kinds)
-            return
-
-        def pattern(op: int) -> tuple[Any, ...]:
-            return kinds[op], *(op in w.empties for w in self.ruled.get(kinds[op], ()))
-
+        keys: Iterable[Any] = kinds
+        if any(self.ruled.values()):
+            keys = [(kind, *(op in w.empties for w in self.ruled.get(kind, ()))) for op, kind in enumerate(kinds)]
         start = 0
-        for (kind, *_), group in groupby(range(len(kinds)), pattern):
-            stop = start + sum(1 for _ in group)
-            yield kind, start, stop
+        for _, group in groupby(keys):
+            stop = start + len(list(group))
+            yield kinds[start], start, stop
             start = stop
 
     def can_take(self, kind: str, start: int) -> bool:
