@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import random
@@ -38,6 +39,17 @@ RETRY_SECONDS = 2
 REDIS_SECONDS = 40  # a worker that hears nothing from Redis for so long looks whether it still is there
 SWEEP = "--sweep"
 
+# What a run imports when it first needs it is imported before the fork, so that no batch waits for it.
+PRELOADED = (
+    "encodings.utf_8_sig",
+    "engine.target.postgresql.reflect",
+    "engine.target.postgresql.session",
+    "engine.target.sqlite.connect",
+    "engine.target.sqlite.reflect",
+    "engine.target.sqlite.session",
+    "spool.directory",
+)
+
 log = logging.getLogger("worker")
 
 
@@ -47,6 +59,9 @@ class BatchWorker(Worker):
     log_result_lifespan = False
     max_connection_wait_time = 5.0  # seconds: what waits should not wait for a minute once Redis is back
     is_stopping = False
+
+    def subscribe(self) -> None:
+        """Listen to no commands: whoever can write to Redis could end workers by them. Signals do."""
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> tuple[Job, Queue] | None:
         """Wait for a message; one whose fields RQ cannot read is refused."""
@@ -237,6 +252,8 @@ def main(arguments: list[str]) -> None:
     run_batch.prepare(settings, name)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
+    for module in PRELOADED:
+        importlib.import_module(module)
     # What was imported until now is never collected: a collector that looked at it would copy its memory into every fork.
     gc.collect()
     gc.freeze()

@@ -24,7 +24,7 @@ from jobs.plans import Plans
 from settings import Settings
 from spool import open_spool
 
-LINGER_SECONDS = 2.0  # how long a fork waits for more, so that small batches sent one after another need one fork for all
+LINGER_SECONDS = 30.0  # how long a fork waits for more: it takes a batch in half the time that a fresh one needs
 REDIS_SECONDS = 3.0  # a Redis that says nothing for so long, while it is not listened to, is taken to be dead
 FORGET_AT_ONCE = 50  # hints of batches that were claimed without them
 LISTEN_SECONDS = 0.5  # how long it listens before it looks whether it is to stop

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from redis import Redis
 
 from catalog import batches
 from catalog.batches import Execution, Mode, Options, State
-from dev.servers import free_port, stop
+from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 from jobs import queues
-from tests.jobs_parts import Site, child_of, is_gone, rows, wait_for
+from tests.jobs_parts import CONTROL, Site, child_of, is_gone, rows, wait_for
 
 
 @pytest.fixture
@@ -196,6 +198,35 @@ def test_a_worker_waits_for_redis(site: Site) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_redis_goes_away_and_comes_back(site: Site, tmp_path: Path) -> None:
+    """An import that runs is not touched by it, and what was scheduled in the meantime runs once Redis is back."""
+    port = free_port()
+    command = valkey_command(port, tmp_path, is_kept=False)
+    site.environment["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+    client = queues.connect(site.environment["REDIS_URL"])
+    first = subprocess.Popen(command, preexec_fn=end_with_parent, stdout=subprocess.DEVNULL)
+    wait_until(lambda: answers(port), first, "Valkey")
+    site.start_worker()
+    running = site.batch(rows(20_000))
+    assert queues.enqueue(client, running)
+    site.wait_state(running, State.RUNNING)
+    stop(first)
+    waiting = site.batch(rows(10, 50_000))
+    assert not queues.enqueue(client, waiting)
+    assert site.wait_over(running, 60).counts.created == 20_000
+    second = subprocess.Popen(command, preexec_fn=end_with_parent, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: answers(port), second, "Valkey")
+        assert site.wait_over(waiting, 60).counts.created == 10
+        late = site.batch(rows(10, 60_000))
+        wait_for(lambda: queues.alive(client))
+        queues.enqueue(client, late)
+        assert site.wait_over(late).counts.created == 10
+        assert site.get(running).fence == 1
+    finally:
+        stop(second)
+
+
 def test_an_altered_file_is_never_imported(site: Site, redis: Redis, tmp_path: Path) -> None:
     """One bit flipped in the spool: the batch fails and says so, and no row is written."""
     batch_id = site.batch(b"code,size\na,1\n")
@@ -287,3 +318,76 @@ def test_a_run_that_is_broken_off_again_and_again_fails(site: Site, redis: Redis
     batch = site.wait_over(batch_id)
     assert (batch.state, batch.code, batch.counts.unprocessed) == (State.FAILED, "attempts_exhausted", 500)
     assert site.results(batch_id).count("\n") == 501
+
+
+def test_a_fork_that_is_killed_is_followed_by_another(site: Site, redis: Redis) -> None:
+    """Only the fork dies, of memory perhaps: the worker goes on, and takes the batch again once its lease is over."""
+    worker = site.start_worker()
+    batch_id = site.batch(rows(60_000))
+    queues.enqueue(redis, batch_id)
+    wait_for(lambda: site.get(batch_id).counts.input > 0)
+    os.kill(child_of(worker, "!--sweep"), signal.SIGKILL)
+    batch = site.wait_over(batch_id, 60)
+    assert (batch.state, batch.counts.created, batch.fence) == (State.COMPLETED, 60_000, 2)
+    assert worker.poll() is None and "the fork ended with -9" in site.logged()
+
+
+GADGETS = """
+name: gadgets
+entities:
+- entity: Gadget
+  table: gadgets
+  input: [code]
+  mappings:
+  - id: {converter: {type: CodeReferenceLookup, input: code, column: code}}
+  - code:
+"""
+THINGS = CONTROL.replace("files:\n  things.csv: {entity: Thing, action: Merge}\n", "")
+
+
+def test_a_named_control_file_waits_for_its_lanes(site: Site, redis: Redis) -> None:
+    """A `!Name` row brings in a table that another batch holds: this one waits in the queue, then goes on behind what it has committed."""
+    schema = "public" if "postgresql" in site.settings.target_url else None
+    site.execute("CREATE TABLE gadgets (code varchar(9) PRIMARY KEY)")
+    gadgets = site.store_control(GADGETS, [(schema, "gadgets")], name="gadgets")
+    things = site.store_control(THINGS, [(schema, "things")])
+    holder = site.batch(b"#Entity,Action,code\nGadget,Merge,g0\n", control=gadgets)
+    claim = batches.claim(site.catalog, "somebody", 30)
+    assert claim is not None and claim.batch_id == holder
+    lines = b"#Entity,Action,code,size\n" + b"".join(b"Thing,Merge,t%d,1\n" % n for n in range(250))
+    batch_id = site.batch(lines + b"!gadgets\n#Entity,Action,code\nGadget,Merge,g1\n", control=things)
+    site.start_worker()
+    queues.enqueue(redis, batch_id)
+    wait_for(lambda: "handed back" in site.logged())
+    assert site.get(batch_id).state is State.SCHEDULED
+    assert batches.hand_back(site.catalog, holder, claim.fence)
+    for waiting in (holder, batch_id):
+        batch = site.wait_over(waiting)
+        assert (batch.state, batch.counts.errors) == (State.COMPLETED, 0)
+    assert site.execute("SELECT count(*) FROM things") == [(250,)]
+    assert site.execute("SELECT code FROM gadgets ORDER BY code") == [("g0",), ("g1",)]
+    assert site.get(batch_id).counts.created == 251
+
+
+def test_a_target_that_is_away_for_a_while(target_url_pg: str, redis_url: str, redis: Redis, tmp_path: Path) -> None:
+    """The batch is tried again, handed back, and completed when the database is there again; no row is lost or doubled."""
+    environment = {"TARGET_URL": target_url_pg, "CATALOG_URL": f"sqlite:///{tmp_path / 'catalog.db'}"}
+    environment["SPOOL_URL"] = f"file:{tmp_path / 'spool'}"
+    environment |= {"REDIS_URL": redis_url, "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100", "RUN_ATTEMPTS": "2"}
+    away = Site(tmp_path, environment)
+    server, _, database = target_url_pg.rpartition("/")
+    try:
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+            batch_id = away.batch(rows(30_000))
+            away.start_worker()
+            queues.enqueue(redis, batch_id)
+            wait_for(lambda: int(away.execute("SELECT count(*) FROM things")[0][0]) > 0)
+            admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
+            wait_for(lambda: "handed back" in away.logged())
+            admin.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS true")
+        batch = away.wait_over(batch_id, 60)
+        assert (batch.state, batch.counts.created, batch.counts.skipped) == (State.COMPLETED, 30_000, 0)
+        assert away.execute("SELECT count(*) FROM things") == [(30_000,)]
+    finally:
+        away.close()
