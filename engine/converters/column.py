@@ -13,6 +13,7 @@ from engine.plan import Converter, Faults, Text
 
 CACHED_VALUES = 20_000  # that a cache holds at most; it is emptied when full, so that memory stays flat
 CACHED_LENGTH = 64  # characters of the longest text that is worth remembering
+APART = 40  # values; a part of this size is converted value by value
 FAILS = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)  # what a fast way raises where a value is not plain, or is None
 
 Fast = Callable[[Sequence[str]], Sequence[Any]]
@@ -41,20 +42,28 @@ class Whole:
         try:
             return self.fast(column), {}  # type: ignore[arg-type]  # None raises TypeError
         except FAILS:
-            return self._with_nulls(column)
+            present = [value for value in column if value is not None]
+        if len(present) == len(column):
+            return self._apart(column)
+        out, wrong_present = self._apart(present) if present else ([], {})
+        following = iter(out)
+        converted = [None if value is None else next(following) for value in column]
+        if not wrong_present:
+            return converted, {}
+        rows = [row for row, value in enumerate(column) if value is not None]
+        return converted, {rows[index]: fault for index, fault in wrong_present.items()}
 
-    def _with_nulls(self, column: Text) -> tuple[Text, Faults]:
-        present = [value for value in column if value is not None]
-        if 0 < len(present) < len(column):
-            try:
-                out = self.fast(present)
-            except FAILS:
+    def _apart(self, column: Text) -> tuple[Text, Faults]:
+        """Convert a column in ever smaller parts, so that a few values that are not plain cost only their neighbours the slow way."""
+        try:
+            return self.fast(column), {}  # type: ignore[arg-type]
+        except FAILS:
+            if len(column) <= APART:
                 return self._one_by_one(column)
-            if out is present:
-                return column, {}
-            following = iter(out)
-            return [None if value is None else next(following) for value in column], {}
-        return self._one_by_one(column)
+        half = len(column) // 2
+        first, wrong = self._apart(column[:half])
+        second, more = self._apart(column[half:])
+        return [*first, *second], {**wrong, **{half + row: fault for row, fault in more.items()}}
 
     def _one_by_one(self, column: Text) -> tuple[Text, Faults]:
         out: list[Any] = []
