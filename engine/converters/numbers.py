@@ -39,7 +39,8 @@ def check_keeps_text(value: str, column: Column) -> None:
         return
     is_whole = value.lstrip("+-").isdigit() and abs(int(value)) < 2**63 and column.affinity != "REAL"
     is_rewritten = column.affinity != "REAL" and float(value).is_integer()  # 7.0 becomes 7
-    if value != (str(int(value)) if is_whole else "" if is_rewritten else repr(float(value))):
+    # The sign of a negative zero is lost on the way: adding 0.0 drops it here too.
+    if value != (str(int(value)) if is_whole else "" if is_rewritten else repr(float(value) + 0.0)):
         raise Invalid(faults.INEXACT, expected=f"text that {column.sql_type} does not keep as another number")
 
 
