@@ -91,8 +91,13 @@ def stop(process: subprocess.Popen[bytes], timeout_seconds: float = 30, with_sig
     """End a process in order, then by force if it takes longer than allowed; return its exit status."""
     if process.poll() is None:
         process.send_signal(with_signal)
-        try:
-            process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    return process.wait()
+    return wait_for_end(process, timeout_seconds)
+
+
+def wait_for_end(process: subprocess.Popen[bytes], timeout_seconds: float) -> int:
+    """Wait for a process that was asked to end; end it by force if it takes longer than allowed. Return its exit status."""
+    try:
+        return process.wait(timeout_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
+from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_for_end, wait_until
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
@@ -108,11 +108,14 @@ class Stack:
         workers = [p for name, p in self.processes.items() if name.startswith("worker")]
         if "web" in self.processes:
             stop(self.processes["web"], STOP_SECONDS)
+        # Once only: to a worker, a second signal means to drop what it does.
         for worker in workers:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
-        for process in [*workers, *self.processes.values()]:
-            stop(process, STOP_SECONDS)
+        for worker in workers:
+            wait_for_end(worker, STOP_SECONDS)
+        if "valkey" in self.processes:
+            stop(self.processes["valkey"], STOP_SECONDS)
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -15,6 +15,8 @@ from dev import demo
 from dev.servers import free_port
 from dev.stack import ROOT, only_one
 
+PATIENCE_SECONDS = 120  # of a machine that is busy with other tests
+
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
@@ -43,7 +45,7 @@ def test_it_stops_in_order(command: subprocess.Popen[str], with_signal: signal.S
     children = psutil.Process(command.pid).children(recursive=True)
     assert len(children) >= 5
     command.send_signal(with_signal)
-    assert command.wait(30) == 0
+    assert command.wait(PATIENCE_SECONDS) == 0
     assert ended_within(children, 0.1)
 
 
@@ -51,14 +53,14 @@ def test_killed_it_leaves_nothing(command: subprocess.Popen[str]) -> None:
     """Killed without a chance to tidy up, its children end by themselves."""
     children = psutil.Process(command.pid).children(recursive=True)
     command.kill()
-    assert ended_within(children, 30)
+    assert ended_within(children, PATIENCE_SECONDS)
 
 
 def test_a_dead_part_ends_the_rest(command: subprocess.Popen[str]) -> None:
     """If one of its processes dies, it says so by its exit status instead of going on with half a service."""
     children = psutil.Process(command.pid).children()
     os.kill(children[-1].pid, signal.SIGKILL)
-    assert command.wait(30) == 1
+    assert command.wait(PATIENCE_SECONDS) == 1
     assert ended_within(children, 0.1)
 
 

@@ -159,7 +159,7 @@ def test_no_paths_of_one_machine() -> None:
 
 def test_nothing_is_left_for_later() -> None:
     """No source has a mark that says it is unfinished, and no test is skipped."""
-    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b|pytest\.(skip|xfail)|mark\.(skip|xfail)")
+    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|HA" + r"CK)\b|pytest\.(skip|xfail)|mark\.(skip|xfail)")
     assert not [str(path.relative_to(ROOT)) for path in sources() if marks.search(path.read_text(encoding="utf-8"))]
 
 
