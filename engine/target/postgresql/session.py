@@ -36,7 +36,8 @@ class PostgresSession(OneByOne):
         shape = self._shape(ops)
         if ops.is_strict or not shape.can_be_a_set:
             return self._loop(ops)
-        self._prepare(ops, shape)
+        with self._unless_about_data():
+            self._prepare(ops, shape)
         try:
             with self._savepoint():
                 return self._write_as_set(ops, shape)
@@ -46,7 +47,8 @@ class PostgresSession(OneByOne):
         return self._loop(ops)
 
     def _shape(self, ops: Ops) -> Shape:
-        key = (id(ops.entity), ops.action, tuple(w.column.name for w in ops.written))
+        # Rules for empty cells may differ from file to file.
+        key = (id(ops.entity), ops.action, tuple((w.column.name, w.on_insert, w.on_update, w.is_key) for w in ops.written))
         if key not in self._shapes:
             self._shapes[key] = Shape.of(ops)
         return self._shapes[key]
@@ -101,11 +103,17 @@ class PostgresSession(OneByOne):
     @staticmethod
     def _refuse_own_references(ops: Ops, shape: Shape, outcomes: Outcomes) -> None:
         """A set of rows may refer to one another in any order, records one by one only to earlier ones."""
-        by_name = {w.column.name: w.values for w in ops.written}
+        by_name = {w.column.name: w for w in ops.written}
+        table = ops.entity.table
         for ours, theirs in shape.own_references:
-            # A key that no column of the data gives was drawn for the new rows: it is their id.
-            referred = set(by_name.get(theirs, outcomes.ids))
-            if not (referred - {None, ""}).isdisjoint(by_name[ours]):
+            referring, referred = by_name[ours].values, by_name.get(theirs)
+            if referred is None:
+                # A key that no column of the data gives was drawn for the new rows: it is their id.
+                texts, can_tell = {*outcomes.ids}, table.primary_key == (theirs,)
+            else:
+                texts, can_tell = {v for v in referred.values if v is not None}, not referred.empties
+            can_tell = can_tell and table.columns[theirs].is_text_identity
+            if not (texts - {""}).isdisjoint(referring) or (not can_tell and any(v is not None for v in referring)):
                 raise NotAsASet
 
     # New rows -------------------------------------------------------------------------------------------------------
