@@ -13,9 +13,10 @@ from itertools import compress
 from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
 from engine.faults import LOOKUP_AMBIGUOUS, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
+from engine.identity import columns_as_sought, is_steady
 from engine.lookup import Resolver, is_text_identity, said, tables_of
 from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Seeker, Session, Written, decide
-from engine.plan import Action, Lookup, Mapping, Text
+from engine.plan import Action, Lookup, Text
 
 
 @dataclass(slots=True)
@@ -36,6 +37,9 @@ def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequenc
 
 
 def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
+    table = block.entity.table
+    if table.has_triggers or table.has_rewrites or (block.action is Action.DELETE and table.referenced_by):
+        resolver.distrust()
     step = _Step(session, resolver, block, ready.faults)
     ops = step.prepare(ready)
     ops.waits_for_commit = waits_for_commit
@@ -65,7 +69,7 @@ class _Step:
 
     def __init__(self, session: Session, resolver: Resolver, block: Block, faults: dict[int, list[Fault]]) -> None:
         self.session, self.resolver = session, resolver
-        self.entity, self.action, self.size = block.entity, block.action, len(block)
+        self.block, self.entity, self.action, self.size = block, block.entity, block.action, len(block)
         self.faults = {row: list(found) for row, found in faults.items()}
         self.skipped: dict[int, Fault] = {}
         self.rows: list[int] | None = None  # the rows that became ops; None: all of them
@@ -75,18 +79,22 @@ class _Step:
         identity: LookupKeys | None = None
         written: list[Written] = []
         late: list[Late] = []
-        own = self._written_texts(ready)
-        is_strict = False
         for cells in ready.cells if self.action is not Action.DELETE else ():
             written.append(Written(cells.column, cells.values, cells.empties, cells.on_insert, cells.on_update, cells.mapping.is_masked))
+        references: list[LookupKeys] = []
         for lookup_keys in ready.lookups:
             if lookup_keys.mapping is None:
                 identity = lookup_keys
             elif self.action is not Action.DELETE:
-                is_strict |= self._resolve(lookup_keys.mapping, lookup_keys, own, written, late)
-        ops = Ops(self.entity, self.action, [], identity.keys if identity else [], [], written, late, is_strict)
+                references.append(lookup_keys)
+        # Where one must wait for each record's turn, all do, so that whichever fails first does so in every chunk.
+        waits = self._must_wait(references, self._written_texts(ready))
+        for reference in references:
+            self._resolve(reference, waits, written, late)
+        ops = Ops(self.entity, self.action, [], identity.keys if identity else [], [], written, late, is_strict=waits)
+        as_sought = columns_as_sought(ready)
         self._leave_out_faulty(ops)
-        self._identify(ops)
+        self._identify(ops, as_sought, is_steady(self.entity, self.action, ready))
         return ops
 
     # Look-ups -------------------------------------------------------------------------------------------------------
@@ -94,10 +102,18 @@ class _Step:
     def _written_texts(ready: Converted) -> dict[str, Text]:
         return {cells.column.name: cells.values for cells in ready.cells}
 
-    def _resolve(self, mapping: Mapping, wanted: LookupKeys, own: dict[str, Text], written: list[Written], late: list[Late]) -> bool:
-        """Add the look-up's columns to `written`; return whether it must wait for each record's turn."""
-        lookup = wanted.lookup
-        waits = self.entity.table.key in tables_of(lookup) and self._may_depend(lookup, wanted.keys, own)
+    def _must_wait(self, references: Sequence[LookupKeys], own: dict[str, Text]) -> bool:
+        """Say whether some look-up may find what an earlier record of the block did."""
+        table = self.entity.table
+        if table.has_triggers or table.has_rewrites:
+            return bool(references)  # Nobody knows what else they write.
+        return any(table.key in tables_of(r.lookup) and self._may_depend(r.lookup, r.keys, own) for r in references)
+
+    def _resolve(self, wanted: LookupKeys, waits: bool, written: list[Written], late: list[Late]) -> None:
+        """Add the look-up's columns to `written`, now or, where it `waits`, at each record's turn."""
+        lookup, mapping = wanted.lookup, wanted.mapping
+        if mapping is None:
+            return
         if waits:
             columns: list[list[str | bytes | None]] = [[None] * self.size for _ in mapping.columns]
             late.append(Late(lookup, wanted.keys, tuple(range(len(written), len(written) + len(columns))), wanted.empties))
@@ -109,7 +125,6 @@ class _Step:
             self.skipped.update(resolved.skipped)
         for column, values in zip(mapping.columns, columns, strict=True):
             written.append(Written(column, values, wanted.empties, wanted.on_insert, wanted.on_update, mapping.is_masked))  # type: ignore[arg-type]
-        return waits
 
     def _may_depend(self, lookup: Lookup, keys: list[Text], own: dict[str, Text]) -> bool:
         """Say whether a record's look-up into its own table may find what an earlier record of the block wrote."""
@@ -155,7 +170,7 @@ class _Step:
             late.keys = [list(compress(part, keep)) for part in late.keys]
             late.empties = narrowed(late.empties)
 
-    def _identify(self, ops: Ops) -> None:
+    def _identify(self, ops: Ops, as_sought: frozenset[str], is_steady: bool) -> None:
         """Find each record's row and decide its op; leave out those that the action forbids."""
         size = self.size if self.rows is None else len(self.rows)
         identity = self.entity.identity
@@ -164,8 +179,8 @@ class _Step:
             return
         keyed = {p.column.name for p in identity.parts if not p.path and p.column.is_text_identity}
         for column in ops.written:
-            column.is_key = column.column.name in keyed
-        if self.entity.table.key in {step.table.key for part in identity.parts for step in part.path}:
+            column.is_key = column.column.name in keyed & as_sought
+        if not is_steady or self.entity.table.key in {step.table.key for part in identity.parts for step in part.path}:
             ops.kinds, ops.found, ops.is_strict = [LOOK_UP] * size, [None] * size, True
             return
         found = self.session.find(identity, ops.keys)
@@ -181,7 +196,9 @@ class _Step:
         for op in range(size):
             locator = rows.get(op)
             kind = LOOK_UP if op in again else if_found if locator is not None else if_new
-            if op in ambiguous:
+            if ops.late and (op in ambiguous or kind is None):
+                kind = LOOK_UP  # Its references come first, as they do where they need not wait.
+            elif op in ambiguous:
                 keep[op] = self._refuse(op, said(LOOKUP_AMBIGUOUS, identity, ops.keys, op, self.entity.is_identity_masked))
             elif kind is None:
                 keep[op] = self._refuse(op, forbidden(self.session, ops, op, locator is not None))

@@ -44,11 +44,6 @@ class _Memory:
     missing: dict = field(default_factory=dict)  # key -> the nearest existing key, or None
     ambiguous: set = field(default_factory=set)
 
-    def forget(self) -> None:
-        self.values.clear()
-        self.missing.clear()
-        self.ambiguous.clear()
-
 
 @dataclass(slots=True)
 class Resolved:
@@ -66,6 +61,11 @@ class Resolver:
         """`written`: the keys of the tables that the run writes; may grow while it goes on."""
         self._written = written
         self._memories: dict[int, tuple[Lookup, _Memory]] = {}
+        self._is_trusting = True
+
+    def distrust(self) -> None:
+        """Remember nothing from now on: triggers or cascades may write any table."""
+        self._is_trusting = False
 
     def resolve(self, session: Session, lookup: Lookup, keys: list[Text], is_masked: bool = False) -> Resolved:
         """Find what the keys refer to. A row with an empty part is not looked up and gets nulls."""
@@ -88,7 +88,7 @@ class Resolver:
         return Resolved(columns, faults, skipped)
 
     def _memory(self, lookup: Lookup) -> _Memory:
-        if not tables_of(lookup).isdisjoint(self._written):
+        if not self._is_trusting or not tables_of(lookup).isdisjoint(self._written):
             return _Memory()
         kept = self._memories.get(id(lookup))
         if kept is None:

@@ -14,9 +14,10 @@ from typing import Any
 
 from engine.chunk import Block, Chunk
 from engine.convert import Converted
+from engine.identity import is_steady, keys_of
 from engine.lookup import is_text_identity, tables_of
 from engine.ops import Session
-from engine.plan import EntityPlan
+from engine.plan import Action, EntityPlan
 from engine.target import Target
 
 Key = tuple[str | None, str]
@@ -29,8 +30,9 @@ class Footprint:
 
     writes: set[Key] = field(default_factory=set)
     reads: set[Key] = field(default_factory=set)
-    keys: dict[Key, set] = field(default_factory=dict)  # of tables that may be shared: the identities written
+    keys: dict[tuple[Key, tuple[str, ...]], set] = field(default_factory=dict)  # of shared tables, by key columns: the identities written
     is_shareable: bool = True
+    is_alone: bool = False  # triggers, rules or cascades may touch any table
 
     @classmethod
     def of(cls, chunk: Chunk, converted: list[Converted]) -> Footprint:
@@ -40,17 +42,19 @@ class Footprint:
             table = block.entity.table
             footprint.writes.add(table.key)
             footprint.reads |= _reads(block.entity)
-            footprint.is_shareable &= _is_shareable(block)
-            if footprint.is_shareable:
-                keys = next((k.keys for k in ready.lookups if k.mapping is None), None)
-                if keys is None:
-                    continue
-                texts = set(keys[0]) if len(keys) == 1 else set(zip(*keys, strict=True))
-                footprint.keys.setdefault(table.key, set()).update(texts)
+            footprint.is_alone |= table.has_triggers or table.has_rewrites or (block.action is Action.DELETE and bool(table.referenced_by))
+            footprint.is_shareable &= _is_shareable(block, ready)
+            identity = keys_of(ready)
+            if footprint.is_shareable and identity is not None:
+                names = tuple(part.column.name for part in identity.lookup.parts)
+                texts = set(identity.keys[0]) if len(identity.keys) == 1 else set(zip(*identity.keys, strict=True))
+                footprint.keys.setdefault((table.key, names), set()).update(texts)
         return footprint
 
     def can_go_beside(self, other: Footprint) -> bool:
         """Say whether the two chunks cannot see each other."""
+        if self.is_alone or other.is_alone:
+            return False
         if not self.reads.isdisjoint(other.writes) or not other.reads.isdisjoint(self.writes):
             return False
         shared = self.writes & other.writes
@@ -58,11 +62,11 @@ class Footprint:
             return True
         if not (self.is_shareable and other.is_shareable):
             return False
-        return all(_no_null(self.keys.get(t, set())).isdisjoint(other.keys.get(t, set())) for t in shared)
-
-
-def _no_null(keys: set) -> set:
-    return keys - {None}
+        ours, theirs = ({k for k in f.keys if k[0] in shared} for f in (self, other))
+        # Rows found by the one's key columns may be those that the other finds by others.
+        if any(a[0] == b[0] and a != b for a in ours for b in theirs):
+            return False
+        return all((self.keys[k] - {None}).isdisjoint(other.keys[k]) for k in ours & theirs)
 
 
 def _reads(entity: EntityPlan) -> set[Key]:
@@ -73,7 +77,7 @@ def _reads(entity: EntityPlan) -> set[Key]:
     return reads - {entity.table.key}
 
 
-def _is_shareable(block: Block) -> bool:
+def _is_shareable(block: Block, ready: Converted) -> bool:
     """Say whether a block's table may be written by two writers at once, under different keys."""
     entity, table = block.entity, block.entity.table
     if table.has_triggers or table.has_rewrites or table.has_exclusion:
@@ -82,10 +86,12 @@ def _is_shareable(block: Block) -> bool:
         return False
     if any(m.lookup and table.key in tables_of(m.lookup) for m in entity.mappings):
         return False
+    if not is_steady(entity, block.action, ready):
+        return False
     written = {c.name for m in entity.mappings for c in m.columns}
     drawn = set(table.primary_key) - written
     key: set[str] = set()
-    if entity.identity is not None:
+    if entity.identity is not None and keys_of(ready) is not None:
         if not is_text_identity(entity.identity) or any(p.path for p in entity.identity.parts):
             return False
         key = {p.column.name for p in entity.identity.parts}

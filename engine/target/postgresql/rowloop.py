@@ -85,9 +85,11 @@ def _late(n: int, late: Late) -> str:
     if late.lookup.missing is Missing.CLEAR:
         absent = "NULL;"
     else:
-        absent = f"outcome := '{LATE_SKIPPED if late.lookup.missing is Missing.SKIP else LATE_MISSING}{n}';"
+        is_skip = late.lookup.missing is Missing.SKIP
+        absent = f"outcome := coalesce(outcome, '{LATE_SKIPPED}{n}');" if is_skip else f"outcome := '{LATE_MISSING}{n}';"
+    # A record that is to be skipped is at fault all the same where another look-up fails.
     return f"""
-   IF outcome IS NULL AND {keys_given} THEN
+   IF (outcome IS NULL OR left(outcome, 1) = '{LATE_SKIPPED}') AND {keys_given} THEN
     {_find(late.lookup, f"r.y{n}_{{}}", into, "n")}
     IF n > 1 THEN outcome := '{LATE_AMBIGUOUS}{n}'; ELSIF n = 0 THEN {absent} END IF;
    END IF;"""

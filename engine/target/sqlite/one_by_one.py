@@ -79,6 +79,7 @@ class OneByOne:
 
     # Look-ups -------------------------------------------------------------------------------------------------------
     def _look_late(self, op: int) -> None:
+        skipped: _Refused | None = None
         for late in self.ops.late:
             key = [part[op] for part in late.keys]
             if None in key:
@@ -90,10 +91,13 @@ class OneByOne:
             if not found.rows and late.lookup.missing is Missing.ERROR:
                 raise _Refused(said(f.REFERENCE_NOT_FOUND, late.lookup, late.keys, op, is_masked, nearest=""))
             if not found.rows and late.lookup.missing is Missing.SKIP:
-                raise _Refused(said(f.SKIPPED_MISSING, late.lookup, late.keys, op, is_masked), SKIPPED)
+                # A record that is to be skipped is at fault all the same where another look-up fails.
+                skipped = skipped or _Refused(said(f.SKIPPED_MISSING, late.lookup, late.keys, op, is_masked), SKIPPED)
             values = found.rows[0] if found.rows else (None,) * len(late.written)
             for number, value in zip(late.written, values, strict=True):
                 self._put(number, op, value)
+        if skipped is not None:
+            raise skipped
 
     def _put(self, number: int, op: int, value: Any) -> None:
         """Enter a late result, in the ops themselves (for messages) and in what is written."""
