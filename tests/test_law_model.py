@@ -1,0 +1,215 @@
+"""The engine's one law as a model: random tables, rows, files and ways to run, against records taken one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+
+from tests.engine_parts import Imported, run_import
+from tests.law_parts import COLUMNS, Case, Record, expected, prepare, stored
+
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]
+CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+KINDS = {
+    "RecordCreated": "created", "RecordUpdated": "updated", "RecordUnchanged": "unchanged", "RecordDeleted": "deleted",
+    "RecordSkipped": "skipped", "RolledBack": "unprocessed", "NotReached": "unprocessed",
+}  # fmt: skip
+
+CELLS = {
+    "code": ["a", "b", "c", "a", "b", "A", ""],
+    "k2": ["1", "2", "01", "1", "2", "x"],
+    "num": ["1", "2", "4", "5", "6", "9", "", "x"],
+    "seat": ["1", "2", "3", "1", ""],
+    "note": ["n", "m", "", "toolong"],
+    "up": ["a", "b", "c", "z", "", ""],
+    "ref": ["r1", "r2", "a", "zz", ""],
+}
+NUMBERS = {"a": "1", "b": "2", "c": "3", "A": "1.0", "z": "9"}  # codes of a numeric column
+
+
+@st.composite
+def cases(draw: Any) -> Case:
+    """Draw a target table and its control file."""
+    key = draw(st.sampled_from(["serial", "serial", "serial", "natural", "natural2", "none"]))
+    identity = "two" if key == "natural2" else "code" if key == "natural" else draw(st.sampled_from(["code", "code", "two", "renamed"]))
+    is_unique = draw(st.booleans()) or key != "serial"
+    loose = identity != "renamed" and draw(st.integers(0, 3)) == 0
+    has_unique_code = key == "natural" or (key == "serial" and is_unique and identity != "two")
+    ups = ["none", *(["lookup"] if key == "serial" else []), *(["direct"] if has_unique_code else [])]
+    rules = st.sampled_from(["", "keep", "clear", "error", "default"])
+    empty = {name: rule for name in ("num", "seat", "note") if (rule := draw(rules))}
+    if draw(st.integers(0, 5)) == 0:
+        empty["note"] = "empty-string"
+    note = draw(st.sampled_from(["null", "required", "default"]))
+    if note == "required" or empty.get("note") == "clear":
+        empty.pop("note", None)  # what cannot be is refused with the control file
+    return Case(
+        key=key,
+        identity=identity,
+        is_unique=is_unique,
+        loose=loose,
+        seat=draw(st.sampled_from(["plain", "unique", "partial"])),
+        note=note,
+        has_check=draw(st.booleans()),
+        trigger=draw(st.sampled_from(["", "", "", "odd", "other", "rename"])),
+        up=draw(st.sampled_from(ups)),
+        cascade=draw(st.sampled_from(["", "CASCADE", "SET NULL"])),
+        up_missing=draw(st.sampled_from(["error", "clear", "skip"])),
+        ref_missing=draw(st.sampled_from(["error", "clear", "skip"])),
+        ref_unique=draw(st.booleans()),
+        empty=empty,
+    )
+
+
+def _cell(case: Case, is_sqlite: bool, name: str, text: str) -> str:
+    return NUMBERS.get(text, text) if case.loose and not is_sqlite and name in ("code", "up") else text
+
+
+@st.composite
+def worlds(draw: Any, is_sqlite: bool) -> tuple[Case, list[tuple], list[dict[str, Any]]]:
+    """Draw a case and the rows that are there before."""
+    case = draw(cases())
+    refs = draw(st.lists(st.tuples(st.sampled_from(["r1", "r2"]), st.integers(1, 2)), max_size=3))
+    row = st.fixed_dictionaries(
+        {
+            "code": st.sampled_from(["a", "b", "c"]).map(lambda t: _cell(case, is_sqlite, "code", t)),
+            "k2": st.integers(1, 2),
+            "num": st.sampled_from([None, 1, 2, 4]),
+            "seat": st.sampled_from([None, 1, 2]),
+            "note": st.sampled_from(["n", "m"]),
+        }
+    )
+    return case, refs, draw(st.lists(row, max_size=4))
+
+
+@st.composite
+def plain_files(draw: Any, case: Case, is_sqlite: bool) -> tuple[dict[str, str], dict[str, Any], list[Record]]:
+    """Draw one or two plain files, of Ref and of Rec, with their part of the control file."""
+    files: dict[str, str] = {}
+    plans: dict[str, Any] = {}
+    records: list[Record] = []
+    for number in range(draw(st.integers(1, 3))):
+        entity = draw(st.sampled_from(["Rec", "Rec", "Ref"]))
+        action = draw(st.sampled_from(["Merge", "Merge", "Insert", "Update", "Delete"]))
+        needed = {"code"} if entity == "Ref" else {"code", "k2"}
+        names = [n for n in (COLUMNS if entity == "Rec" else ("code", "num")) if n in needed or draw(st.integers(0, 4))]
+        lines = [",".join(names)]
+        for cells in draw(st.lists(st.tuples(*(st.sampled_from(CELLS[n]) for n in names)), min_size=1, max_size=9)):
+            if entity == "Ref":
+                cells = tuple(draw(st.sampled_from(["r1", "r2", "r3"])) if n == "code" else c for n, c in zip(names, cells, strict=True))
+            cells = tuple(_cell(case, is_sqlite and True, n, c) if entity == "Rec" else c for n, c in zip(names, cells, strict=True))
+            is_ragged = draw(st.integers(0, 15)) == 0
+            lines.append(",".join(cells) + (",surplus" if is_ragged else ""))
+            if any(cells) or is_ragged:
+                records.append(Record(entity, action, None if is_ragged else dict(zip(names, cells, strict=True))))
+        name = f"f{number}.csv"
+        files[name] = "\n".join(lines) + "\n"
+        plans[name] = {"entity": entity, "action": action}
+    return files, plans, records
+
+
+@st.composite
+def multi_files(draw: Any, case: Case, is_sqlite: bool, is_ordered: bool) -> tuple[dict[str, str], list[Record]]:
+    """Draw one or two files in the multi-entity form."""
+    files: dict[str, str] = {}
+    records: list[Record] = []
+    for number in range(draw(st.integers(1, 2))):
+        lines = []
+        for _ in range(draw(st.integers(1, 9))):
+            entity = draw(st.sampled_from(["Rec", "Rec", "Ref"]))
+            action = draw(st.sampled_from(["Merge", "Merge", "Insert", "Update", "Delete"]))
+            names = COLUMNS if entity == "Rec" else ("code", "num")
+            cells = [_cell(case, is_sqlite, n, draw(st.sampled_from(CELLS[n]))) for n in names]
+            if entity == "Ref":
+                cells[0] = draw(st.sampled_from(["r1", "r2", "r3"]))
+            group = draw(st.sampled_from([1, 2, 10])) if is_ordered else 0
+            lines.append(",".join([entity, action, *([str(group)] if is_ordered else []), *cells]))
+            records.append(Record(entity, action, dict(zip(names, cells, strict=True)), group))
+        files[f"f{number}.csv"] = "\n".join(lines) + "\n"
+    return files, records
+
+
+def _kinds(done: Imported) -> list[str]:
+    return [KINDS.get(code, "error") for code in done.codes]
+
+
+def _check(url: str, world: tuple[Case, list[tuple], list[dict[str, Any]]], work: Any, ways: list[tuple[int, int]], **options: Any) -> None:
+    """Run a case in all these ways (chunk_records, writers); each must come to what the records one by one come to."""
+    case, refs, recs = world
+    files, control, records = work
+    prepare(url, case, refs, recs)
+    is_all = options.get("execution") == "AllOrNone"
+    kinds, content = expected(url, case, records, is_all)
+    before = stored(url, case)
+    seen = set()
+    for number, (size, writers) in enumerate(ways):
+        if number:
+            prepare(url, case, refs, recs)
+        with TemporaryDirectory() as scratch:
+            done = run_import(url, control, files, Path(scratch), chunk_records=size, writers=writers, **options)
+        where = f"chunks of {size}, {writers} writers, {options}\n{case}\n{files}\n{control}\n" + "\n".join(map(str, done.results))
+        assert _kinds(done) == kinds, where
+        assert stored(url, case) == (before if options.get("mode") == "dry-run" else content), where
+        seen.add(tuple(done.codes))
+    assert len(seen) == 1, f"the codes differ: {seen}\n{case}\n{files}\n{control}"
+
+
+def _draw_work(data: st.DataObject, case: Case, is_sqlite: bool) -> tuple[Any, dict[str, Any]]:
+    options: dict[str, Any] = data.draw(
+        st.sampled_from([{}, {}, {"execution": "AllOrNone"}, {"mode": "dry-run"}, {"mode": "dry-run", "execution": "AllOrNone"}])
+    )
+    form = data.draw(st.sampled_from(["plain", "plain", "multi", "ordered"]))
+    if form == "plain":
+        files, plans, records = data.draw(plain_files(case, is_sqlite))
+        return (files, json.dumps(case.control(plans)), records), options
+    files, records = data.draw(multi_files(case, is_sqlite, form == "ordered"))
+    return (files, json.dumps(case.control()), records), options | {"is_ordered": form == "ordered"}
+
+
+def _model(url: str, data: st.DataObject, ways: list[tuple[int, int]]) -> None:
+    is_sqlite = url.startswith("sqlite")
+    world = data.draw(worlds(is_sqlite))
+    work, options = _draw_work(data, world[0], is_sqlite)
+    _check(url, world, work, ways, **options)
+
+
+@pytest.fixture
+def pg_target(pg_database: str) -> Iterator[str]:
+    """Give a target in PostgreSQL."""
+    yield pg_database
+
+
+@settings(max_examples=60, phases=PHASES, deadline=None, suppress_health_check=CHECKS)
+@given(data=st.data())
+def test_sqlite_comes_to_what_records_one_by_one_come_to(target_url_sqlite: str, data: st.DataObject) -> None:
+    """Whatever the table, rows, file and chunks: outcomes and tables are those of the records taken one by one."""
+    _model(target_url_sqlite, data, [(5000, 1), (1, 1), (3, 1)])
+
+
+@settings(max_examples=12, phases=PHASES, deadline=None, suppress_health_check=CHECKS)
+@given(data=st.data())
+def test_postgresql_comes_to_what_records_one_by_one_come_to(pg_database: str, data: st.DataObject) -> None:
+    """Whatever the table, rows, file, chunks and writers: outcomes and tables are those of the records taken one by one."""
+    _model(pg_database, data, [(5000, 1), (1, 0), (3, 2), (1, 2)])
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, deadline=None, suppress_health_check=CHECKS)
+@given(data=st.data())
+def test_sqlite_in_many_examples(target_url_sqlite: str, data: st.DataObject) -> None:
+    """The same with many more examples."""
+    _model(target_url_sqlite, data, [(5000, 1), (1, 1), (3, 1)])
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None, suppress_health_check=CHECKS)
+@given(data=st.data())
+def test_postgresql_in_many_examples(pg_database: str, data: st.DataObject) -> None:
+    """The same with many more examples."""
+    _model(pg_database, data, [(5000, 1), (1, 0), (3, 2), (1, 2), (2, 2)])
