@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,13 @@ class Server:
     as_user: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, programs: Path) -> Server:
+    def start(cls, programs: Path, settings: Sequence[str] = SPEED) -> Server:
         """Make a new cluster and start it. As root, it runs as an unprivileged user, since PostgreSQL refuses root."""
         server = cls(programs, Path(tempfile.mkdtemp(prefix="pg", dir="/tmp")), free_port())
         server._become_unprivileged()
         data = server.folder / "data"
         server._run("initdb", "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={server.folder}", *SPEED]
+        options = [f"port={server.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={server.folder}", *settings]
         command = [str(server.programs / "postgres"), "-D", str(data), *(word for o in options for word in ("-c", o))]
         with (server.folder / "log").open("wb") as log:
             server.process = subprocess.Popen(
