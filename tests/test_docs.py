@@ -158,3 +158,48 @@ def test_the_comparison_of_outputs_can_fail() -> None:
     assert is_shown("a ... c\n", "a b c\n") and not is_shown("a ... c\n", "a b d\n") and not is_shown("a ... c\n", "a\nc\n")
     assert links("[a](b.md#c) [d](https://e) [f](#g)\n```text\n[h](i)\n```\n") == [("b.md", "c"), ("", "g")]
     assert headings("# The `!` form: a, b\n") == {"the--form-a-b"}
+
+
+NIGHTS = """
+```bash
+curl -sSf -u "api:$KEY" -F file=@guests.yaml "$LADING/api/control" > control.txt
+mkdir out
+printf 'code\\nG1\\n' > out/guests.csv
+examples/nightly.sh guests out/guests.csv && echo "exit status $?"
+examples/nightly.sh guests out/guests.csv && echo "exit status $?"
+printf 'code,code\\nG1,G2\\n' > out/guests.csv
+examples/nightly.sh guests out/guests.csv || echo "exit status $?"
+```
+
+```text
+batch ...: completed input=1 success=1 error=0 skip=0
+exit status 0
+batch ...: completed input=1 success=0 error=0 skip=1
+exit status 0
+batch ...: failed input=1 success=0 error=1 skip=0 code=file_refused
+1 Core_ImportFile_FileRefused ...
+exit status 1
+```
+
+`guests.yaml`:
+
+```yaml
+name: guests
+files:
+  guests.csv: {entity: Guest, action: Merge}
+entities:
+- entity: Guest
+  table: guests
+  input: [code]
+  mappings:
+  - code:
+```
+"""
+
+
+def test_the_nightly_script_exits_as_it_says(tmp_path: Path, shared: Stack) -> None:
+    """examples/nightly.sh ends with 0 where all is well, or was so before, and with 1 where the run fails."""
+    with closing(sqlite3.connect(shared.env["TARGET_URL"].removeprefix("sqlite:///"))) as database:
+        database.execute("CREATE TABLE guests (code TEXT PRIMARY KEY)")
+    (tmp_path / "page.md").write_text(NIGHTS)
+    run_page(tmp_path / "page.md", checkout(tmp_path / "lading"), shared)
