@@ -199,7 +199,7 @@ def _joined(lookup: Lookup, pulls: list[Pulled], wrong: dict[int, Fault]) -> Pul
         values.append(None if None in parts else parts[0])
         if None in parts and any(part is not None for part in parts) and row not in wrong and lookup.missing is not Missing.CLEAR:
             part = lookup.parts[parts.index(None)]
-            wrong[row] = faults.fault(faults.KEY_MISSING, _label(part), entity=lookup.entity)
+            wrong[row] = faults.fault(faults.REFERENCE_INCOMPLETE, _label(part), entity=lookup.entity)
     empties = frozenset.intersection(*(pulled.empties for pulled in pulls))
     return Pulled(values, empties, pulls[0].faults)
 

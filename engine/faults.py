@@ -132,6 +132,10 @@ KEY_MISSING = _kind(
     "Core_Data_KeyMissing", "Error", "The key part {column} of {entity} has no value, so the record cannot be told from others",
     "A part of the record's identity is empty. Null never equals null: such a record would be created anew every time.",
 )  # fmt: skip
+REFERENCE_INCOMPLETE = _kind(
+    "Core_Data_ReferenceIncomplete", "Error", "{column} has no value, so it is not certain which {entity} is meant",
+    "Some parts of a reference's key are filled and others empty. `missing: clear` makes such a reference null.",
+)  # fmt: skip
 INVALID_INTEGER = _kind(
     "Core_Data_InvalidInteger", "Error", "'{value}' is no whole number for {column} (expected {expected})",
     "A whole number has digits only, with an optional sign, and thousands marks only where the control file names them.",

@@ -103,7 +103,9 @@ def create(connection: Any, dialect: Dialect) -> None:
     with _transaction(connection, dialect):
         if dialect == "postgresql":
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('lading ledger'))")
-            connection.execute("CREATE SCHEMA IF NOT EXISTS lading")
+            # Asked first, since even IF NOT EXISTS needs the right to make schemas, which our role lacks where an administrator made it.
+            if connection.execute("SELECT to_regnamespace('lading')").fetchone()[0] is None:
+                connection.execute("CREATE SCHEMA lading")
         connection.execute(f"CREATE TABLE IF NOT EXISTS {prefix}ledger_version (version integer NOT NULL)")
         row = connection.execute(f"SELECT version FROM {prefix}ledger_version").fetchone()
         if row is None:

@@ -189,7 +189,7 @@ def test_a_delete_needs_its_identity_only():
 def test_references_with_some_parts_only():
     """A reference is empty where all its parts are; one with some parts is a fault, unless `missing: clear` forgives it."""
     inputs = {"a": ["x", "", "x", "\\N"], "b": ["1", "", "", "\\N"]}
-    for missing, expected in ((Missing.ERROR, {2: [faults.KEY_MISSING]}), (Missing.CLEAR, {})):
+    for missing, expected in ((Missing.ERROR, {2: [faults.REFERENCE_INCOMPLETE]}), (Missing.CLEAR, {})):
         reference = Mapping((FREE,), Source(), lookup=lookup("a", "b", missing=missing))
         converted = run(entity(reference), **inputs)
         assert codes(converted) == expected
