@@ -123,7 +123,8 @@ def test_the_fault_that_comes_first_does_so_in_chunks_of_every_size(target_url: 
     ddl(
         target_url,
         "CREATE TABLE kind(id SERIAL PRIMARY KEY, code varchar(9) UNIQUE);"
-        "CREATE TABLE part(id SERIAL PRIMARY KEY, code varchar(9) UNIQUE, up_id bigint REFERENCES part(id), kind_id bigint REFERENCES kind(id));",
+        "CREATE TABLE part(id SERIAL PRIMARY KEY, code varchar(9) UNIQUE,"
+        " up_id bigint REFERENCES part(id), kind_id bigint REFERENCES kind(id));",
     )
     control = """
 entities:
