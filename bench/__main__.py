@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bench import load_flights, load_postgresql, load_sqlite, memory, uploads
+from bench import load_flights, load_postgresql, load_sqlite, memory, small, uploads
 from bench.databases import Postgres
 from bench.figures import HEADER, Figure, table
 from bench.measure import say
@@ -17,11 +17,13 @@ ON_POSTGRESQL: dict[str, Callable[[Postgres, Options], list[Figure]]] = {
     "upsert": load_postgresql.upsert,
     "flights": load_flights.postgresql,
     "memory": memory.postgresql,
+    "small": small.postgresql,
 }
 OTHERS: dict[str, Callable[[Options], list[Figure]]] = {
     "sqlite": load_sqlite.insert,
     "flights-sqlite": load_flights.sqlite,
     "memory-sqlite": memory.sqlite,
+    "small-sqlite": small.sqlite,
     "upload": uploads.upload,
 }
 SUITES = [*ON_POSTGRESQL, *OTHERS]

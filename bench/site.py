@@ -61,6 +61,12 @@ class Site:
                 self.digests[path] = receiver.commit()
         return self.digests[path]
 
+    def stored_text(self, text: str) -> str:
+        """Put a text into the spool; return its digest."""
+        with self.spool.receive() as receiver:
+            receiver.write(text.encode())
+            return receiver.commit()[0]
+
     def tables(self, text: str) -> list[tuple[str | None, str]]:
         """Return the tables that a control file's entities write."""
         target = open_target(self.target_url)
@@ -72,9 +78,7 @@ class Site:
     def schedule(self, text: str, paths: Mapping[str, Path], options: Options | None = None) -> int:
         """Schedule a batch of stored files under a control file; return its id. No hint is sent."""
         tables = self.tables(text)
-        with self.spool.receive() as receiver:
-            receiver.write(text.encode())
-            digest, _ = receiver.commit()
+        digest = self.stored_text(text)
         engine = catalog.connect(self.catalog_url)
         try:
             controls.add(engine, digest, key_id="bench", tables=tables)

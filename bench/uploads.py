@@ -66,7 +66,7 @@ def upload(options: Options) -> list[Figure]:
         digest = subprocess.run(["sha256sum", str(large)], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0]
         site, _ = new_site(folder, data.TABLES["sqlite"])
         control = data.CONTROL.replace("ACTION", "Merge")
-        stored_control = _store(site, control)
+        stored_control = site.stored_text(control)
         web = Web(site, folder)
         key_id = web.key.split("_")[1]
         controls.add(web.catalog, stored_control, key_id=key_id, tables=site.tables(control))
@@ -99,12 +99,6 @@ def upload(options: Options) -> list[Figure]:
         finally:
             web.close()
     return _figures(samples, peak)
-
-
-def _store(site: Site, text: str) -> str:
-    with site.spool.receive() as receiver:
-        receiver.write(text.encode())
-        return receiver.commit()[0]
 
 
 def _figures(samples: dict[str, list[Sample]], peak_mib: float) -> list[Figure]:
