@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from engine.target import open_target
 from tests.engine_parts import sql
@@ -31,4 +32,24 @@ def test_opening_a_target_connects_to_nothing() -> None:
     """A target that is not there can be named without harm, and closed again."""
     target = open_target("postgresql://127.0.0.1:1/none")
     assert (target.dialect, target.can_share_writing) == ("postgresql", True)
+    target.close()
+
+
+def test_threads_may_ask_for_tables_at_once(target_url: str) -> None:
+    """Web threads refresh and reflect the tables of one target side by side, and none waits for another for ever."""
+    sql(target_url, "CREATE TABLE thing (id integer PRIMARY KEY)")
+    target = open_target(target_url)
+    done: list[str] = []
+
+    def ask() -> None:
+        for _ in range(100):
+            tables = target.tables()
+            done.append(tables.get(*tables.names()[0]).name)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == ["thing"] * 800
     target.close()

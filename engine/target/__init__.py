@@ -38,11 +38,13 @@ class Target:
         """Return the target's tables as they are now; what was reflected earlier and has not changed since is kept."""
         with self._lock:
             self._leave_to_parent()
-            if self._tables is None:
-                self._tables = self._reflector()
-            else:
-                self._tables.refresh()
-            return self._tables
+            known = self._tables
+            if known is None:
+                known = self._tables = self._reflector()
+                return known  # type: ignore[no-any-return]
+        # Without our lock: the tables have one of their own, under which they ask us for the connection.
+        known.refresh()
+        return known  # type: ignore[no-any-return]
 
     def session(self) -> Session:
         """Open a session: a connection of its own, which its user closes."""
