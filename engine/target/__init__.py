@@ -41,10 +41,10 @@ class Target:
             known = self._tables
             if known is None:
                 known = self._tables = self._reflector()
-                return known  # type: ignore[no-any-return]
+                return known
         # Without our lock: the tables have one of their own, under which they ask us for the connection.
         known.refresh()
-        return known  # type: ignore[no-any-return]
+        return known
 
     def session(self) -> Session:
         """Open a session: a connection of its own, which its user closes."""
