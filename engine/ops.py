@@ -115,6 +115,11 @@ class Session(Seeker, Protocol):
         """Close the connection."""
 
 
+def shown(entity: EntityPlan, text: str) -> str:
+    """Return what results may show of the database's own words: nothing where they might hold a masked value, as it is or changed."""
+    return "its words are withheld, since the entity has masked columns" if any(m.is_masked for m in entity.mappings) else text
+
+
 def decide(action: Action, is_found: bool) -> str | None:
     """Return the kind of op for a record whose identity was looked up; None where the action forbids it.
 

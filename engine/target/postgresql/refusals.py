@@ -8,7 +8,7 @@ from engine import faults as f
 from engine.apply import forbidden
 from engine.faults import Fault, fault
 from engine.lookup import said
-from engine.ops import Ops, Seeker
+from engine.ops import Ops, Seeker, shown
 from engine.target.postgresql import rowloop
 
 
@@ -35,14 +35,6 @@ def _values(ops: Ops, op: int, columns: tuple[str, ...]) -> tuple[str, str]:
     return ", ".join(columns), ", ".join(_value(ops, op, c) for c in columns)
 
 
-def _masked(ops: Ops, op: int, text: str) -> str:
-    """Blot out masked values in the database's own words."""
-    for written in ops.written:
-        value = written.values[op]
-        if written.is_masked and value:
-            text = text.replace(str(value), "***")
-    return text
-
 
 def fault_of(ops: Ops, op: int, refused: Refused) -> Fault:
     """Return the fault of a row that the database refused."""
@@ -62,8 +54,8 @@ def fault_of(ops: Ops, op: int, refused: Refused) -> Fault:
         case "23P01":
             return fault(f.EXCLUSION_VIOLATED, constraint=refused.constraint)
         case "42501":
-            return fault(f.NOT_ALLOWED, reason=refused.message)
-    return fault(f.DATABASE_REFUSED, reason=_masked(ops, op, refused.message))
+            return fault(f.NOT_ALLOWED, reason=shown(ops.entity, refused.message))
+    return fault(f.DATABASE_REFUSED, reason=shown(ops.entity, refused.message))
 
 
 def _foreign_key(ops: Ops, op: int, refused: Refused) -> Fault:
@@ -71,9 +63,8 @@ def _foreign_key(ops: Ops, op: int, refused: Refused) -> Fault:
     if key is None or "still referenced" in refused.detail or "is still referenced" in refused.message:
         # The row itself is referred to: name it by its identity.
         column = ", ".join(p.column.name for p in ops.entity.identity.parts) if ops.entity.identity else ""
-        value = ", ".join(str(part[op]) for part in ops.keys)
-        shown = "***" if ops.entity.is_identity_masked else value
-        return fault(f.FOREIGN_KEY_VIOLATED, column, shown, reason="other rows still refer to", constraint=refused.constraint)
+        value = "***" if ops.entity.is_identity_masked else ", ".join(str(part[op]) for part in ops.keys)
+        return fault(f.FOREIGN_KEY_VIOLATED, column, value, reason="other rows still refer to", constraint=refused.constraint)
     column, value = _values(ops, op, key.columns)
     return fault(f.FOREIGN_KEY_VIOLATED, column, value, reason=f"does not exist in {key.table}", constraint=refused.constraint)
 

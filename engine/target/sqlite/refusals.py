@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from engine import faults as f
 from engine.faults import Fault, fault
-from engine.ops import DELETE, Ops
+from engine.ops import DELETE, Ops, shown
 from engine.tables import ForeignKey, quote
 from errors import TargetUnavailable
 
@@ -43,8 +43,8 @@ def fault_of(connection: sqlite3.Connection, ops: Ops, op: int, kind: str, error
             return foreign_key(connection, ops, op, kind)
         case code if code == _CONSTRAINT_DATATYPE:
             column = message.rpartition(f"{table.name}.")[2]
-            return fault(f.DATABASE_REFUSED, column, _value(ops, op, column), reason=_masked(ops, op, message))
-    return fault(f.DATABASE_REFUSED, reason=_masked(ops, op, message))
+            return fault(f.DATABASE_REFUSED, column, _value(ops, op, column), reason=shown(ops.entity, message))
+    return fault(f.DATABASE_REFUSED, reason=shown(ops.entity, message))
 
 
 def foreign_key(connection: sqlite3.Connection, ops: Ops, op: int, kind: str) -> Fault:
@@ -105,12 +105,3 @@ def _value(ops: Ops, op: int, column: str) -> str:
             value = written.values[op]
             return "***" if written.is_masked else "" if value is None else str(value)
     return ""
-
-
-def _masked(ops: Ops, op: int, text: str) -> str:
-    """Blot out masked values in the database's own words."""
-    for written in ops.written:
-        value = written.values[op]
-        if written.is_masked and value:
-            text = text.replace(str(value), "***")
-    return text
