@@ -104,15 +104,20 @@ class _Run:
         writers = Writers(self.target, self._write_chunk, self.order.writers)
         stop: Stop | None = None
         with closing(writers):
-            for chunk in chunks:
-                if chunk.number in self.entries:
-                    continue
-                stop = self.should_stop()
-                if stop:
-                    break
-                writers.submit(chunk, self._convert(chunk))
-            else:
-                chunk = None
+            try:
+                for chunk in chunks:
+                    if chunk.number in self.entries:
+                        continue
+                    stop = self.should_stop()
+                    if stop:
+                        break
+                    writers.submit(chunk, self._convert(chunk))
+                else:
+                    chunk = None
+            except FileRefused:
+                # The chunks under way must be in the ledger before the end is told; where one fails, the attempt does.
+                writers.wait()
+                raise
             writers.wait()
         if stop == "hand-back":
             return RunResult("handed-back", self.counts, iter(()))
@@ -235,17 +240,19 @@ class _Run:
         last = self.entries.get(number - 1)
         messages = []
         for index in range(last.file if last else 0, len(self.order.files)):
+            resume = last if last and last.file == index else None
+            line = resume.next_line if resume else 1
             try:
-                for chunk in self.reading.read(index, number, last if last and last.file == index else None):
+                for chunk in self.reading.read(index, number, resume, self.order.is_ordered):
                     self._not_reached(chunk, "a file of the batch cannot be read")
-                    number = chunk.number + 1
+                    number, line = chunk.number + 1, chunk.next_line
             except FileRefused as refusal:
                 messages.append(f"{self.order.files[index].name}: {refusal}")
-                number = self._refuse_file(number, index, refusal)
+                number = self._refuse_file(number, index, max(line, refusal.line or 1), refusal)
         return self._result("failed", "file_refused", "; ".join(messages))
 
-    def _refuse_file(self, number: int, index: int, refusal: FileRefused) -> int:
-        chunk = Chunk(number, index, self.order.files[index].name, [refusal.line or 1])
+    def _refuse_file(self, number: int, index: int, line: int, refusal: FileRefused) -> int:
+        chunk = Chunk(number, index, self.order.files[index].name, [line])
         chunk.faults[0] = [fault(FILE_REFUSED, reason=str(refusal))]
         verdicts = Verdicts([REFUSED], [""], chunk.faults)
         self.entries[number] = entry = self._keep(chunk, results.count(verdicts), results.render(chunk, verdicts))
@@ -254,5 +261,7 @@ class _Run:
 
     def _result(self, state: State, code: str = "", status_msg: str = "") -> RunResult:
         self.counts.check()
+        if sorted(self.entries) != list(range(len(self.entries))):
+            raise AssertionError(f"chunks of run {self.order.run} are missing: the results would not tell of all records")
         scratch = self.order.scratch if self.order.is_ordered else None
         return RunResult(state, self.counts, assemble(self.store, self.entries, scratch), code, status_msg, self.reading.warnings)
