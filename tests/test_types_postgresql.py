@@ -19,30 +19,32 @@ CREATE TABLE "my zoo"."All ""types"" here" (
   "Code" varchar(10) NOT NULL UNIQUE,
   small smallint, big bigint, amount numeric(12,2), free numeric, ratio double precision, ok boolean,
   day date, at_time time, moment timestamp, instant timestamptz, span interval, uid uuid DEFAULT gen_random_uuid(),
-  feeling "my zoo".mood DEFAULT 'so so', share "my zoo".percent, doc json, docb jsonb, tags text[], numbers integer[], raw bytea, fixed char(4),
+  feeling "my zoo".mood DEFAULT 'so so', share "my zoo".percent, doc json, docb jsonb, tags text[], numbers integer[], raw bytea,
+  fixed char(4),
   doubled numeric GENERATED ALWAYS AS (amount * 2) STORED,
   made timestamptz NOT NULL DEFAULT now(),
   CONSTRAINT positive CHECK (amount >= 0)
 );
 """
-COLUMNS = (
-    "small big amount free ratio ok day at_time moment instant span uid feeling share doc docb tags numbers raw fixed"  # beside Code
-).split()
-CONTROL = """
+COLUMNS = [  # beside Code
+    *("small", "big", "amount", "free", "ratio", "ok", "day", "at_time", "moment", "instant", "span"),
+    *("uid", "feeling", "share", "doc", "docb", "tags", "numbers", "raw", "fixed"),
+]
+CONTROL = f"""
 entities:
 - entity: 'All "types" here'
-  input: [Code, %(inputs)s]
+  input: [Code, {", ".join(COLUMNS)}]
   mappings:
-  - id: {converter: {type: CodeReferenceLookup, input: Code, column: Code}}
+  - id: {{converter: {{type: CodeReferenceLookup, input: Code, column: Code}}}}
   - Code:
-%(mappings)s
+{chr(10).join(f"  - {name}:" for name in COLUMNS)}
 files:
-  zoo.csv: {entity: 'All "types" here', action: Merge}
-""" % {"inputs": ", ".join(COLUMNS), "mappings": "\n".join(f"  - {name}:" for name in COLUMNS)}
+  zoo.csv: {{entity: 'All "types" here', action: Merge}}
+"""
 
 FULL = (
-    'k1,32767,-9007199254740993,12345.60,0.1000000000000000000001,1.5e3,yes,2024-02-29,23:59:59.5,2024-01-02T03:04:05,'
-    '2024-01-02T03:04:05+02:00,P1DT2H,A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11,happy,99.5,'
+    "k1,32767,-9007199254740993,12345.60,0.1000000000000000000001,1.5e3,yes,2024-02-29,23:59:59.5,2024-01-02T03:04:05,"
+    "2024-01-02T03:04:05+02:00,P1DT2H,A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11,happy,99.5,"
     '"{""b"": 1, ""a"": [1, 2.50]}","{""x"": ""é""}","{red,""a b""}","{1,2,3}",\\xDEADBEEF,ab'
 )
 HEADER = "Code," + ",".join(COLUMNS)
@@ -132,7 +134,10 @@ def test_partitioned_and_keyless_tables(pg_database: str, tmp_path: Path) -> Non
     sql(pg_database, "CREATE TABLE thing_a PARTITION OF thing FOR VALUES IN ('a')")
     sql(pg_database, "CREATE TABLE thing_b PARTITION OF thing FOR VALUES IN ('b')")
     assert run_import(pg_database, PLAIN, FILE, tmp_path).codes == ["RecordCreated"] * 2
-    assert run_import(pg_database, PLAIN, {"t.csv": "code,name\na,x\nb,B\nc,C\n"}, tmp_path).codes[:2] == ["RecordUpdated", "RecordUnchanged"]
+    assert run_import(pg_database, PLAIN, {"t.csv": "code,name\na,x\nb,B\nc,C\n"}, tmp_path).codes[:2] == [
+        "RecordUpdated",
+        "RecordUnchanged",
+    ]
     assert sql(pg_database, "SELECT * FROM thing ORDER BY 1") == [("a", "x"), ("b", "B")]
 
 
