@@ -90,6 +90,10 @@ class Drain:
             while not self.is_stopping():
                 if not self._next() and not self._wait():
                     return
+            # What was handed back, or has come since, need not wait for the sweep: one hint wakes a worker, which takes all.
+            queues.enqueue_lost(self._redis, batches.waiting(self._catalog, 1))
+        except RedisError as error:
+            log.warning("Redis cannot be reached: %s", error)
         except (SQLAlchemyError, TargetUnavailable) as error:
             log.error("stopped taking batches: %s", error)
 

@@ -140,4 +140,4 @@ def _watch_sqlite(calls: Calls) -> None:
     def counted(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         return connect(*args, **{"factory": Connection} | kwargs)
 
-    sqlite3.connect = sqlite3.dbapi2.connect = counted  # type: ignore[assignment,attr-defined]
+    sqlite3.connect = sqlite3.dbapi2.connect = counted  # type: ignore[assignment]
