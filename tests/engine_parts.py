@@ -63,8 +63,8 @@ def sql(url: str, statement: str, *parameters: Any) -> list[tuple]:
                 return connection.execute(statement.replace("%s", "?"), parameters).fetchall()
         finally:
             connection.close()
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement, parameters or None)  # type: ignore[call-overload]
+    with psycopg.connect(url, autocommit=True) as server:
+        cursor = server.execute(statement.encode(), parameters or None)
         return cursor.fetchall() if cursor.description else []
 
 

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from typing import BinaryIO, cast
 
 from engine.plan import Action, EntityPlan, FilePlan, Plan
 from engine.readers import Limits, read
@@ -30,7 +31,7 @@ def chunks(
     data = data.encode() if isinstance(data, str) else data
     options = {"entity": ENTITY, "action": Action.MERGE, **options}
     return read(
-        Trickle(data, trickle) if trickle else io.BytesIO(data), FilePlan(name, **options), PLAN, file_index=0,
+        cast(BinaryIO, Trickle(data, trickle) if trickle else io.BytesIO(data)), FilePlan(name, **options), PLAN, file_index=0,
         resolve_name={"Named": NAMED}.get, limits=limits or Limits(), chunk_records=chunk_records, chunk_bytes=chunk_bytes, ordered=ordered,
         **(go_on or {"first_chunk_number": 0}),
     )  # fmt: skip

@@ -48,10 +48,10 @@ def test_postgresql_casts_what_converters_accept(kind, sql_type, values, target_
     with psycopg.connect(target_url_pg) as connection:
         connection.execute("SET timezone = 'UTC'")
         for text in canonical:
-            again = connection.execute(f"SELECT (%s::text::{sql_type})::text", [text]).fetchone()[0]
+            again = connection.execute(f"SELECT (%s::text::{sql_type})::text", [text]).fetchall()[0][0]
             if kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.UUID, Kind.DATE, Kind.BINARY):
                 assert again == text
-            assert connection.execute(f"SELECT %s::text::{sql_type}::text = %s::text::{sql_type}::text", [again, text]).fetchone()[0]
+            assert connection.execute(f"SELECT %s::text::{sql_type}::text = %s::text::{sql_type}::text", [again, text]).fetchall()[0][0]
 
 
 ODD_TEXTS = st.one_of(

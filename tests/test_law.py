@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ files:
 ITEM_TABLE = "CREATE TABLE item(id SERIAL PRIMARY KEY, code varchar(30) NOT NULL UNIQUE, name varchar(20), seat integer UNIQUE);"
 
 
-def items(url: str, rows: str, tmp_path: Path, action: str = "Merge", **options: object) -> Imported:
+def items(url: str, rows: str, tmp_path: Path, action: str = "Merge", **options: Any) -> Imported:
     """Import rows of code,name,seat."""
     return run_import(url, ITEMS % action, {"items.csv": "code,name,seat\n" + rows}, tmp_path, **options)
 

@@ -103,7 +103,7 @@ class Attempts:
 
     def __init__(self, url: str, scratch: Path, form: str, is_clean: bool, **options: Any) -> None:
         self.url, self.scratch, self.file = url, scratch, _file(form, is_clean)
-        self.options = {"mode": "import", "execution": "PerRecord", "is_ordered": False, "chunk_records": 3, "writers": 2} | options
+        self.options: dict[str, Any] = {"mode": "import", "execution": "PerRecord", "is_ordered": False, "chunk_records": 3, "writers": 2} | options
         self.run, self.started_at = f"resume-{next(self.numbers)}", clock.now()
         sql(url, "DROP TABLE IF EXISTS item")
         ddl(url, TABLE)

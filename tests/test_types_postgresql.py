@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ HEADER = "Code," + ",".join(COLUMNS)
 SELECT = 'SELECT {} FROM "my zoo"."All ""types"" here" ORDER BY "Code"'
 
 
-def zoo(url: str, rows: str, tmp_path: Path, **options: object) -> list[str]:
+def zoo(url: str, rows: str, tmp_path: Path, **options: Any) -> list[str]:
     """Import rows of the zoo; return the codes."""
     return run_import(url, CONTROL, {"zoo.csv": f"{HEADER}\n{rows}\n"}, tmp_path, **options).codes
 
