@@ -83,6 +83,8 @@ class BatchWorker(Worker):
             return
         self.set_state(WorkerStatus.BUSY)
         self.fork_work_horse(job, queue)
+        if self.is_stopping:  # since the state was set, but before there was a fork to tell
+            self._stop_fork()
         self._wait_for_fork()
         self.set_state(WorkerStatus.IDLE)
 
@@ -153,10 +155,13 @@ class BatchWorker(Worker):
         """Pass SIGTERM on to the fork, and kill it if it does not end in time."""
         self.is_stopping = True
         if self.horse_pid:
-            self.kill_horse(signal.SIGTERM)
-            timer = threading.Timer(STOP_SECONDS, self.kill_horse)
-            timer.daemon = True
-            timer.start()
+            self._stop_fork()
+
+    def _stop_fork(self) -> None:
+        self.kill_horse(signal.SIGTERM)
+        timer = threading.Timer(STOP_SECONDS, self.kill_horse)
+        timer.daemon = True
+        timer.start()
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send the fork a signal: to it alone, since for an instant it still is in its parent's process group."""

@@ -129,7 +129,8 @@ class _Carrier:
             if self._claim.attempts < attempts:
                 raise
             log.error("batch %d: the target failed for the last time: %s", self._claim.batch_id, error)
-            return self._failed("target_unavailable", f"the target failed again and again: {error}")
+            # What a driver says may name hosts, users and statements: it is in the log, and no caller's business.
+            return self._failed("target_unavailable", "the target failed again and again; the worker's log tells more")
 
     def _attempt(self, should_stop: Callable[[], Stop | None]) -> Ending | None:
         means, claim = self._means, self._claim

@@ -53,7 +53,7 @@ def scheduled(catalog: Engine, table: str | None = None, options: Options | None
     return batch_id
 
 
-def wait_for(is_so: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(is_so: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until something is so, and return it; AssertionError if that takes too long."""
     deadline = time.monotonic() + seconds
     while not (found := is_so()):
@@ -145,12 +145,12 @@ class Site:
         assert batch is not None
         return batch
 
-    def wait_over(self, batch_id: int, seconds: float = 30) -> Batch:
+    def wait_over(self, batch_id: int, seconds: float = 60) -> Batch:
         """Wait until a batch is over, and return it."""
         wait_for(lambda: self.get(batch_id).state.is_over, seconds)
         return self.get(batch_id)
 
-    def wait_state(self, batch_id: int, state: State, seconds: float = 30) -> None:
+    def wait_state(self, batch_id: int, state: State, seconds: float = 60) -> None:
         """Wait until a batch is in a state."""
         wait_for(lambda: self.get(batch_id).state is state, seconds)
 
