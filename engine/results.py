@@ -81,7 +81,7 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
     file = cell(chunk.file_name)
     ids = verdicts.ids
     if _NEEDS_QUOTES.search("".join(ids)):
-        ids = [cell(i) for i in ids]
+        ids = [cell(" ".join(i.splitlines())) for i in ids]  # one physical line a record, whatever its key
     starts = {kind: f"{said.code},{said.message},{said.severity}," for kind, said in _BY_KIND.items()}
     kinds = set(verdicts.kinds)
     if len(kinds) == 1 and not verdicts.faults and (start := starts.get(*kinds)):
