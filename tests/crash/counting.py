@@ -127,9 +127,14 @@ def _watch_sqlite(calls: Calls) -> None:
             return super().executemany(statement, *args)
 
     class Connection(sqlite3.Connection):
-        # Its execute() asks for a cursor here too.
         def cursor(self, factory: Any = Cursor) -> Any:
             return super().cursor(factory)
+
+        def execute(self, statement: str, *args: Any) -> Any:
+            return self.cursor().execute(statement, *args)
+
+        def executemany(self, statement: str, *args: Any) -> Any:
+            return self.cursor().executemany(statement, *args)
 
         def commit(self) -> None:
             calls.count("sql", "commit")

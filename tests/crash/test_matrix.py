@@ -1,4 +1,4 @@
-"""A worker killed at each of its calls: no row is lost, none doubled, and every receipt is right (T15, T16, T18, T30)."""
+"""A worker killed at each of its calls: no row is lost, none doubled, and every receipt is right (T15, T16, T30)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = int(os.environ.get("CRASH_SEED", "") or random.SystemRandom().randrange(2
 def test_a_kill_at_every_call_site(
     set_up: SetUp, tmp_path: Path, redis_url: str, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """T15, T16, T18, T30: killed once at each call site, between results and finish, finish and clear too; another worker ends it."""
+    """T15, T16, T30: killed once at each call site, between results and finish, finish and clear too; another worker ends it."""
     matrix = Matrix(set_up, tmp_path, redis_url, postgres_url)
     total = Tally()
     for kill in matrix.kills_of_sites(random.Random(f"{SEED} {set_up}")):
