@@ -19,7 +19,7 @@ from engine.plan import Plan
 from engine.target import open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
-from routes import Parts, auth, batch, batches, control, file, health, replies, results, schedule, status
+from routes import Parts, auth, batch, batches, control, fields, file, health, replies, results, schedule, status
 from schemas import control as control_files
 from settings import Settings
 from spool import open_spool
@@ -44,12 +44,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.configure(settings.log_format)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY_BYTES
+    app.url_map.merge_slashes = False  # else `//` would be answered with a redirect, and as a page
     app.extensions["lading"] = wire(settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     cli.register(app, settings)
     app.before_request(_begin)
     app.before_request(auth.refuse_keys_in_query)
+    app.before_request(fields.refuse_nul)
     app.register_error_handler(Exception, replies.answer_error)
     app.after_request(_finish)
     return app

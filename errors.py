@@ -33,8 +33,16 @@ def nearest(name: str, names: Iterable[str], most: int = 10) -> tuple[str, ...]:
     >>> nearest("carier", ["flight", "Carrier", "name"], most=2)
     ('Carrier', 'name')
     """
-    wanted = _pairs(name)
-    return tuple(sorted(set(names), key=lambda n: (-len(wanted & _pairs(n)) / (len(wanted) + len(_pairs(n))), n))[:most])
+    wanted = _pairs(name[:_COMPARED_CHARS])
+    return tuple(sorted(set(names), key=lambda n: (-_likeness(wanted, _pairs(n[:_COMPARED_CHARS])), n))[:most])
+
+
+def _likeness(wanted: frozenset[str], other: frozenset[str]) -> float:
+    return len(wanted & other) / (len(wanted) + len(other))
+
+
+# What is cached is bounded in size as well as in number: names that callers send may be very long, and alike ones show it in less.
+_COMPARED_CHARS = 200
 
 
 @lru_cache(maxsize=10_000)

@@ -43,6 +43,12 @@ def of_query(schema: Schema) -> dict[str, Any]:
     return requests.check(schema, _once(list(request.args.items(multi=True))))
 
 
+def refuse_nul() -> None:
+    """Refuse a path or a query string that holds a NUL, whatever the route: no name has one, and PostgreSQL would not look for it."""
+    if "\0" in request.path or any("\0" in text for pair in request.args.items(multi=True) for text in pair):
+        raise Refusal(400, "request_invalid", "The address holds a NUL character.")
+
+
 def refuse_query() -> None:
     """Refuse fields in the query string of a POST: one passed over in silence (`?mode=dry-run`) would be a real import."""
     if request.args:

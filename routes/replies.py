@@ -1,5 +1,6 @@
 """How we answer: plain lines for curl, JSON where it is accepted, RFC 9457 problems for refusals."""
 
+import json as json_module
 import logging
 import re
 import secrets
@@ -37,7 +38,16 @@ def text(body: str, status: int = 200) -> Response:
 
 def json(value: Any, status: int = 200, content_type: str = "application/json") -> Response:
     """Reply with JSON; datetimes become RFC 3339 with `Z`."""
-    return Response(orjson.dumps(value, option=orjson.OPT_UTC_Z), status, content_type=content_type)
+    return Response(_dumped(value), status, content_type=content_type)
+
+
+def _dumped(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+    except TypeError:
+        # A record's JSON may have held half a character, which a receipt shows and UTF-8 cannot: it is told as `?`.
+        plain = json_module.dumps(value, default=lambda o: orjson.loads(orjson.dumps(o, option=orjson.OPT_UTC_Z)), ensure_ascii=False)
+        return plain.encode(errors="replace")
 
 
 def bare(value: str, details: Mapping[str, Any], status: int = 200) -> Response:

@@ -27,7 +27,7 @@ class ResultsQuery(RunQuery):
 
     severity = kinds.String(load_default=None, validate=validate.OneOf(("Information", "Warning", "Error")))
     reader = kinds.String(data_key="for", load_default=None, validate=validate.OneOf(("spreadsheet",)))
-    cursor = kinds.Integer(load_default=0, validate=validate.Range(min=0))
+    cursor = kinds.Integer(load_default=0, validate=validate.Range(min=0, max=2**63 - 1))
     limit = kinds.Integer(load_default=1000, validate=validate.Range(min=1, max=10_000))
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -33,9 +33,9 @@ class Instant(fields.Field[datetime]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
         try:
             if isinstance(value, str) and _RFC3339.fullmatch(value):
-                return datetime.fromisoformat(value)
-        except ValueError:
-            pass  # A date that there is none of, such as 30 February: refused below like any other text.
+                return datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass  # A day that there is none of, such as 30 February, or none in UTC: refused below like any other text.
         raise ValidationError("Not an RFC 3339 instant with its zone, such as 2026-11-21T02:00:00Z (in a query string, write + as %2B).")
 
 
@@ -47,7 +47,11 @@ class Addresses(fields.Field[list[str]]):
             raise ValidationError("Not a text of mail addresses, with commas between them, of at most 1000 characters.")
         addresses = [a.strip() for a in value.split(",")]
         for address in addresses:
-            validate.Email(error=f"Not a mail address: {address[:80]!r}.")(address)
+            try:
+                validate.Email()(address)
+            except ValidationError:
+                # Said here, not by the validator: it takes its message for a format, in which braces of the caller's would be fields.
+                raise ValidationError(f"Not a mail address: {address[:80]!r}.") from None
         return addresses
 
 
