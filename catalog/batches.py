@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, select, update
 
 import clock
 from catalog import keys
@@ -31,7 +31,7 @@ from catalog.states import (
     State,
     TableKey,
 )
-from catalog.tables import batch_files, batches, control_names, control_pins, files as stored_files, runs, wants
+from catalog.tables import batch_files, batches, control_names, control_pins, files as stored_files, keys as stored_keys, runs, wants
 from errors import Refusal
 
 __all__ = [
@@ -232,16 +232,27 @@ def cancel(engine: Engine, batch_id: int) -> State | None:
 def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:
     """Return the digest that `name` had when this batch first asked for it, so that later moves of the name never change the batch.
 
-    None where no control file has that name; that is not remembered.
+    None where no control file has that name, or the batch's key is limited to others; that is not remembered.
     """
+    if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
+        return None  # PostgreSQL keeps neither, so asking it would be an error and not an answer
     pin = select(control_pins.c.digest).where(control_pins.c.batch_id == batch_id, control_pins.c.name == name)
     with writing(engine) as connection:
         pinned = connection.scalar(pin)
         if pinned is not None:
             return str(pinned)
+        if not _may_use(connection, batch_id, name):
+            return None
         digest = connection.scalar(select(control_names.c.digest).where(control_names.c.name == name))
         if digest is None:
             return None
         row = {"batch_id": batch_id, "name": name, "digest": digest}
         connection.execute(insert(connection, control_pins).on_conflict_do_nothing(), row)
         return str(connection.scalar(pin))
+
+
+def _may_use(connection: Connection, batch_id: int, name: str) -> bool:
+    """Tell whether the key that made the batch may use the control file of this name: a limited key's files may not reach beyond it."""
+    of_batch = select(stored_keys.c.limits).join_from(batches, stored_keys, stored_keys.c.id == batches.c.key_id)
+    names = (connection.scalar(of_batch.where(batches.c.id == batch_id)) or {}).get("controls")
+    return names is None or name in names

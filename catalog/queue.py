@@ -162,12 +162,22 @@ def _finish(connection: Connection, batch_id: int, fence: int, ending: Ending) -
     if number is None:
         return False
     ended: dict[str, Any] = {
-        "p_state": ending.state, "p_status_msg": ending.status_msg, "p_code": ending.code, "p_results_digest": ending.results_digest,
+        "p_state": ending.state, "p_status_msg": _storable(ending.status_msg), "p_code": ending.code,
+        "p_results_digest": ending.results_digest,
         "p_results_size": ending.results_size, "p_now": clock.now(), "p_batch": batch_id, "p_run": number,
     }  # fmt: skip
     connection.execute(_FINISH_RUN, ended | _parameters(ending.counts))
     connection.execute(_FREE_LANES, {"p_batch": batch_id})
     return True
+
+
+def _storable(message: str) -> str:
+    """Return a message without what PostgreSQL does not keep: it may quote the data, and an end that cannot be told would never come.
+
+    >>> _storable("a" + chr(0) + "b" + chr(0xD800))
+    'a?b?'
+    """
+    return message.replace("\0", "?").encode(errors="replace").decode()
 
 
 def add_tables(engine: Engine, batch_id: int, fence: int, tables: Collection[TableKey]) -> bool:

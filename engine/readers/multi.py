@@ -60,12 +60,17 @@ class State:
         self.name, self.name_line, self.plan = name, line, self.task.resolve_name(name)
         self.header, self.known = None, {}
 
+    def lose(self, row: Sequence[str], line: int) -> None:
+        """Take a `!` line or a header that cannot be read: what it says of the rows below is unknown, and no line before may stand in."""
+        if row and (row[0][:1] == "!" or (row[0][:1] == "#" and _is_header(row))):
+            self.select("!", line)  # which no control file can be called
+
     def take_header(self, row: Sequence[str], line: int) -> None:
         """Take a `#` line. One that does not begin as a header does is a remark."""
         cells = [cell.strip() for cell in row]
         while cells and not cells[-1]:
             cells.pop()
-        if [cell.lstrip("#* ").lower() for cell in cells[:2]] == ["entity", "action"]:
+        if _is_header(cells):
             self.header, self.header_line, self.known = cells, line, {}
 
     def layout(self, row: Sequence[str]) -> Layout | Fault:
@@ -109,6 +114,10 @@ class State:
                 self.task.warnings.append(warning)
         required = tuple(index for index, cell in enumerate(header) if cell.startswith("*") and index >= skipped)
         return Layout(entity, action, skipped, skipped + len(names), places, required)
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    return [cell.strip().lstrip("#* ").lower() for cell in row[:2]] == ["entity", "action"]
 
 
 def read_multi(task: Task) -> Iterator[Chunk]:
@@ -186,6 +195,7 @@ class _Builder:
     def add(self, line: int, row: list[str], unread: Fault | None) -> None:
         """Add a row: a record, an unreadable line, or a `#` line; `!` lines and blank ones only change the state, or nothing."""
         if unread is not None:
+            self._state.lose(row, line)
             self._add_wrong(line, unread)
             return
         if not any(row) or (len(row) == 1 and not row[0].strip()):
