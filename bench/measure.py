@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ class Sample:
     seconds: float
     peak_mib: float
     told: dict[str, Any] = field(default_factory=dict)  # what the command itself reported
+
+    @property
+    def with_start(self) -> Sample:
+        """Return the same with all of the process's time, its start too."""
+        return replace(self, seconds=self.told["process_seconds"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def once(command: Command) -> Sample:
     process.stdout.close()
     if process.returncode and not command.may_fail:
         raise Failed(f"{command.name}: exit status {process.returncode}\n{output[-4000:]}")
-    told: dict[str, Any] = {"exit": process.returncode, "output": output}
+    told: dict[str, Any] = {"exit": process.returncode, "output": output, "process_seconds": seconds}
     if command.reports:
         told |= json.loads(output.splitlines()[-1])
     sample = Sample(told.get("seconds", seconds), told.get("peak_mib", usage.ru_maxrss / 1024), told)
