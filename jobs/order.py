@@ -34,7 +34,10 @@ class Reading:
         """Return how much of all bytes has been read, 0 to 1; never 1 before the run is over."""
         read = sum(self.sizes[: self._index])
         if self._stream is not None:
-            read += self.sizes[self._index] if self._stream.closed else self._stream.tell()
+            try:
+                read += self._stream.tell()
+            except (ValueError, OSError):  # It has been read to its end and closed, maybe this instant: writers ask from their own threads.
+                read += self.sizes[self._index]
         return min(read / max(sum(self.sizes), 1), 0.99)
 
 
