@@ -178,7 +178,7 @@ class Reference:
         table, identity = ("rec", self._identity()) if record.entity == "Rec" else ("ref", ("code",))
         key = {name: self._value(name, record.cells.get(name, ""), self._is_number(table, name)) for name in identity}
         values = self._values(record) if record.action != "Delete" else {}
-        if None in key.values():
+        if None in key.values() or self._is_null_refused(record, values):
             raise Refused
         if table == "rec" and record.action != "Delete":
             values |= self._references(record.cells)
@@ -193,6 +193,15 @@ class Reference:
         if record.action == "Delete":
             return self._delete(table, found[0][0])
         return self._update(table, found[0][0], values)
+
+    def _is_null_refused(self, record: Record, values: dict[str, tuple[Any, str]]) -> bool:
+        """Say whether an empty note fails in every way that the action may take: that is a fault before any reference is looked up."""
+        value, rule = values.get("note", ("", ""))
+        if value is not None or self.case.note == "null" or self.case.trigger or record.entity != "Rec":
+            return False
+        insert_fails = rule == "clear" or self.case.note == "required"
+        update_fails = rule not in ("keep", "default") or (rule == "default" and self.case.note == "required")
+        return {"Insert": insert_fails, "Update": update_fails}.get(record.action, insert_fails and update_fails)
 
     def _identity(self) -> tuple[str, ...]:
         return ("code", "k2") if self.case.identity == "two" else ("code",)

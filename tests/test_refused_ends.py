@@ -11,10 +11,18 @@ from typing import Any
 import psycopg
 import pytest
 
+from engine import writers as writing
 from engine.target.postgresql import session as postgresql_session
 from errors import TargetUnavailable
 from tests.engine_parts import Imported, run_import, sql
 from tests.test_law import ITEM_TABLE, ITEMS, ddl, items
+
+
+@pytest.fixture(autouse=True)
+def threads_for_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the writers' threads take chunks as small as those of these tests."""
+    monkeypatch.setattr(writing, "WORTH_A_THREAD", 1, raising=False)
+
 
 RAISING = """CREATE FUNCTION r() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
   IF NEW.seat = 7 THEN RAISE 'not now' USING ERRCODE = '%s'; END IF; RETURN NEW; END $$"""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import clock
-from engine import segments
+from engine import segments, writers
 from engine.control import compile
 from engine.run import RunFile, RunOrder, RunResult, carry_out, clear
 from engine.target import open_target
@@ -24,6 +24,13 @@ from schemas.control import parse
 from spool import open_spool
 from tests.engine_parts import sql
 from tests.test_law import ddl
+
+
+@pytest.fixture(autouse=True)
+def threads_for_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the writers' threads take chunks as small as those of these tests."""
+    monkeypatch.setattr(writers, "WORTH_A_THREAD", 1, raising=False)
+
 
 CONTROL = """
 entities:
@@ -103,7 +110,13 @@ class Attempts:
 
     def __init__(self, url: str, scratch: Path, form: str, is_clean: bool, **options: Any) -> None:
         self.url, self.scratch, self.file = url, scratch, _file(form, is_clean)
-        self.options: dict[str, Any] = {"mode": "import", "execution": "PerRecord", "is_ordered": False, "chunk_records": 3, "writers": 2} | options
+        self.options: dict[str, Any] = {
+            "mode": "import",
+            "execution": "PerRecord",
+            "is_ordered": False,
+            "chunk_records": 3,
+            "writers": 2,
+        } | options
         self.run, self.started_at = f"resume-{next(self.numbers)}", clock.now()
         sql(url, "DROP TABLE IF EXISTS item")
         ddl(url, TABLE)
