@@ -1,6 +1,6 @@
 """django-import-export in bulk mode, references cached. Run by the interpreter of the peers' own environment: `DATABASE_URL FILE`."""
 
-# mypy: ignore-errors - its packages are in the peers' environment
+# mypy: ignore-errors
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -1,6 +1,6 @@
 """pandas: read the file, join the categories' ids, append. Run by the interpreter of the peers' own environment: `DATABASE_URL FILE`."""
 
-# mypy: ignore-errors - its packages are in the peers' environment
+# mypy: ignore-errors
 import sys
 
 import pandas
