@@ -88,7 +88,7 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._thing, name)
-        if not callable(found) or name in ("rollback", "close"):
+        if not callable(found) or name in ("rollback", "close", "give_back", "is_idle", "renew"):
             return found
 
         def call(*args: Any, **options: Any) -> Any:
