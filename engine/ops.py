@@ -111,6 +111,12 @@ class Session(Seeker, Protocol):
     def write(self, ops: Ops) -> Outcomes:
         """Carry out the ops with the result that they would have had one by one, in order."""
 
+    def is_idle(self) -> bool:
+        """Say whether it can serve another run: connected, and in no transaction."""
+
+    def renew(self) -> None:
+        """Forget what was true of an earlier run only."""
+
     def close(self) -> None:
         """Close the connection."""
 

@@ -171,24 +171,25 @@ class _Run:
         chunks = self.reading.chunks()
         stop: Stop | None = None
         broken: Fault | None = None
-        with closing(self.target.session()) as session:
+        session = self.target.session()
+        try:
             session.begin(self.order.run, self.fence, is_strict_constraints=self.order.execution == "PerRecord")
-            try:
-                for chunk in chunks:
-                    stop = self.should_stop()
-                    if stop:
-                        break
-                    waits = self.order.execution == "AllOrNone"
-                    self._done(self._record(chunk, apply(session, self.resolver, chunk, self._convert(chunk), waits)))
-                else:
-                    chunk = None
-                    broken = session.settle() if self.order.execution == "AllOrNone" and not self.counts.errors else None
-                if self._is_kept(stop, broken):
-                    for entry in self.entries.values():
-                        session.add_ledger(entry)
-                    session.commit()
-            finally:
-                session.rollback()
+            for chunk in chunks:
+                stop = self.should_stop()
+                if stop:
+                    break
+                waits = self.order.execution == "AllOrNone"
+                self._done(self._record(chunk, apply(session, self.resolver, chunk, self._convert(chunk), waits)))
+            else:
+                chunk = None
+                broken = session.settle() if self.order.execution == "AllOrNone" and not self.counts.errors else None
+            if self._is_kept(stop, broken):
+                for entry in self.entries.values():
+                    session.add_ledger(entry)
+                session.commit()
+        finally:
+            session.rollback()
+            self.target.give_back(session)
         if stop == "hand-back":
             return RunResult("handed-back", self.counts, iter(()))
         return self._end_as_one(chunks, chunk, stop, broken)

@@ -20,6 +20,8 @@ from engine.ops import Session
 from engine.plan import Action, EntityPlan
 from engine.target import Target
 
+WORTH_A_THREAD = 1_000  # records; before the first chunk of this size all is written in the caller's own thread
+
 Key = tuple[str | None, str]
 Write = Callable[[Session, Chunk, list[Converted]], None]
 
@@ -106,27 +108,30 @@ class Writers:
 
     def __init__(self, target: Target, write: Write, number: int) -> None:
         """`write` is called with a session, a chunk and its converted blocks; what it raises comes out of submit() or wait()."""
-        self._write = write
-        self._is_inline = not target.can_share_writing or number < 1
-        self._session = target.session() if self._is_inline else None
+        self._target, self._write = target, write
+        self._number = number if target.can_share_writing else 0
+        self._session: Session | None = None  # of the caller's own thread
         self._condition = threading.Condition()
         self._in_flight: dict[int, Footprint] = {}
         self._errors: list[BaseException] = []
         self._inboxes: list[SimpleQueue[Any]] = []
-        self._threads = [] if self._is_inline else [self._start(target, n) for n in range(number)]
+        self._threads: list[threading.Thread] = []
 
-    def _start(self, target: Target, number: int) -> threading.Thread:
-        inbox: SimpleQueue[Any] = SimpleQueue()
-        self._inboxes.append(inbox)
-        thread = threading.Thread(target=self._work, args=(target, number, inbox), name=f"writer-{number}", daemon=True)
-        thread.start()
-        return thread
+    def _start(self) -> None:
+        for number in range(self._number):
+            inbox: SimpleQueue[Any] = SimpleQueue()
+            self._inboxes.append(inbox)
+            self._threads.append(threading.Thread(target=self._work, args=(number, inbox), name=f"writer-{number}", daemon=True))
+            self._threads[-1].start()
 
     def submit(self, chunk: Chunk, converted: list[Converted]) -> None:
         """Write the chunk, now or beside others; waits until it may begin."""
-        if self._session is not None:
-            self._write(self._session, chunk, converted)
-            return
+        if not self._threads:
+            if not self._number or len(chunk) < WORTH_A_THREAD:
+                self._session = self._session or self._target.session()
+                self._write(self._session, chunk, converted)
+                return
+            self._start()
         footprint = Footprint.of(chunk, converted)
         with self._condition:
             while (writer := self._free(footprint)) is None and not self._errors:
@@ -147,26 +152,26 @@ class Writers:
             self._raise()
 
     def close(self) -> None:
-        """End the threads and close their connections."""
+        """End the threads and give their connections back."""
         for inbox in self._inboxes:
             inbox.put(None)
         for thread in self._threads:
             thread.join()
         if self._session is not None:
-            self._session.close()
+            self._target.give_back(self._session)
 
     def _raise(self) -> None:
         if self._errors:
             raise self._errors[0]
 
-    def _work(self, target: Target, number: int, inbox: SimpleQueue[Any]) -> None:
+    def _work(self, number: int, inbox: SimpleQueue[Any]) -> None:
         session: Session | None = None
         while (work := inbox.get()) is not None:
             try:
                 if self._errors:
                     # An earlier chunk failed: what was under way behind it ends here, unwritten.
                     continue
-                session = session or target.session()
+                session = session or self._target.session()
                 self._write(session, *work)
             except BaseException as error:
                 with self._condition:
@@ -177,4 +182,4 @@ class Writers:
                     self._in_flight.pop(number, None)
                     self._condition.notify_all()
         if session is not None:
-            session.close()
+            self._target.give_back(session)

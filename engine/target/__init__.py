@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from engine.ops import Session
 
 
+MOST_IDLE = 2  # sessions that are kept for the next run
+
+
 class Target:
     """One database, by its URL: `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`."""
 
@@ -32,6 +35,7 @@ class Target:
         self._lock = threading.RLock()
         self._kept: Any = None  # the connection that reflects
         self._tables: Any = None
+        self._idle: list[Session] = []  # given back, for the next run
         self._pid = os.getpid()
 
     def tables(self) -> Tables:
@@ -47,7 +51,24 @@ class Target:
         return known
 
     def session(self) -> Session:
-        """Open a session: a connection of its own, which its user closes."""
+        """Lend a session, a connection of its own: one that was given back, or a new one. Its user gives it back, or closes it."""
+        with self._lock:
+            self._leave_to_parent()
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            return self._open_session()
+        session.renew()
+        return session
+
+    def give_back(self, session: Session) -> None:
+        """Keep a session for the next run, which then need not connect; one that is in a transaction or broken is closed."""
+        with self._lock:
+            if len(self._idle) < MOST_IDLE and session.is_idle():
+                self._idle.append(session)
+                return
+        session.close()
+
+    def _open_session(self) -> Session:
         raise NotImplementedError
 
     def connect_raw(self) -> Any:
@@ -94,6 +115,8 @@ class Target:
             if self._kept is not None:
                 self._kept.close()
             self._kept = self._tables = None
+            while self._idle:
+                self._idle.pop().close()
 
     def _reflector(self) -> Any:
         raise NotImplementedError
@@ -112,8 +135,8 @@ class Target:
     def _leave_to_parent(self) -> None:
         """Forget, in a forked process, the parent's connection: closing it here would end it there."""
         if self._pid != os.getpid():
-            _PARENTS.append(self._kept)
-            self._kept, self._tables, self._pid = None, None, os.getpid()
+            _PARENTS.extend([self._kept, *self._idle])
+            self._kept, self._tables, self._idle, self._pid = None, None, [], os.getpid()
 
 
 _PARENTS: list[Any] = []  # connections of a parent process, kept from being collected (which would close them)
@@ -123,7 +146,7 @@ class _Postgres(Target):
     dialect = "postgresql"
     can_share_writing = True
 
-    def session(self) -> Session:
+    def _open_session(self) -> Session:
         from engine.target.postgresql.session import PostgresSession
 
         return PostgresSession(self.connect_raw())
@@ -151,7 +174,7 @@ class _Sqlite(Target):
         super().__init__(url)
         self.path = url.removeprefix("sqlite:///")
 
-    def session(self) -> Session:
+    def _open_session(self) -> Session:
         from engine.target.sqlite.session import SqliteSession
 
         return SqliteSession(self.connect_raw())

@@ -31,6 +31,11 @@ class Finding(Transaction):
         self._nearest: dict[tuple[int, str], str | None] = {}
         self._all_keys: dict[int, list[str] | None] = {}
 
+    def renew(self) -> None:
+        """See Session.renew."""
+        self._nearest.clear()
+        self._all_keys.clear()
+
     def find(self, lookup: Lookup, keys: list[Text]) -> Found:
         """See Session.find."""
         if not keys or not len(keys[0]):

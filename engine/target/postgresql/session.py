@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from engine.ops import CREATED, DELETE, DELETED, INSERT, LOOK_UP, REFUSED, UNCHANGED, UPDATE, UPDATED, Late, Ops, Outcomes, Written
-from engine.plan import Text
+from engine.plan import EntityPlan, Text
 from engine.tables import quote
 from engine.target.postgresql import sql
 from engine.target.postgresql.copytext import encode
@@ -28,7 +28,7 @@ class PostgresSession(OneByOne):
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         """See Transaction."""
         super().__init__(connection)
-        self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._shapes: dict[tuple[Any, ...], tuple[EntityPlan, Shape]] = {}
         self._was_changed = False  # most rows of the last update differed: update first, look only at the rest
 
     def write(self, ops: Ops) -> Outcomes:
@@ -46,12 +46,18 @@ class PostgresSession(OneByOne):
             error.__traceback__ = None
         return self._loop(ops)
 
+    def renew(self) -> None:
+        """See Session.renew."""
+        super().renew()
+        self._shapes.clear()
+
     def _shape(self, ops: Ops) -> Shape:
         # Rules for empty cells may differ from file to file.
         key = (id(ops.entity), ops.action, tuple((w.column.name, w.on_insert, w.on_update, w.is_key) for w in ops.written))
         if key not in self._shapes:
-            self._shapes[key] = Shape.of(ops)
-        return self._shapes[key]
+            # The entity itself is kept beside its shape, lest its id be given to another one.
+            self._shapes[key] = (ops.entity, Shape.of(ops))
+        return self._shapes[key][1]
 
     def _prepare(self, ops: Ops, shape: Shape) -> None:
         """Make the temporary tables before the savepoint, so that they outlive a refusal."""

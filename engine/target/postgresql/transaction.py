@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from engine import ledger
 from engine.faults import Fault
@@ -21,6 +22,9 @@ _SETTINGS = (
     "SET jit = off; SET client_min_messages = error; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'"
 )
 _BEGIN = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+
+
+MOST_MADE = 200  # temporary tables and functions on one connection
 
 
 class NotAsASet(Exception):
@@ -78,6 +82,11 @@ class Transaction:
             self._made.pop(made, None)
         self._new.clear()
         self._used.clear()
+
+    def is_idle(self) -> bool:
+        """See Session.is_idle. Too many temporary tables are a reason to begin anew, too."""
+        is_idle = not self._connection.closed and self._connection.info.transaction_status == TransactionStatus.IDLE
+        return is_idle and self._number < MOST_MADE
 
     def close(self) -> None:
         """Close the connection."""

@@ -38,6 +38,15 @@ class SqliteSession:
         self._sought = 0  # nearest keys
         self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}
 
+    def is_idle(self) -> bool:
+        """See Session.is_idle."""
+        return not self.connection.in_transaction
+
+    def renew(self) -> None:
+        """See Session.renew."""
+        self._sought = 0
+        self._all_keys.clear()
+
     # Transactions ---------------------------------------------------------------------------------------------------
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
         """Take the write lock and check the fence."""
