@@ -35,7 +35,6 @@ def _values(ops: Ops, op: int, columns: tuple[str, ...]) -> tuple[str, str]:
     return ", ".join(columns), ", ".join(_value(ops, op, c) for c in columns)
 
 
-
 def fault_of(ops: Ops, op: int, refused: Refused) -> Fault:
     """Return the fault of a row that the database refused."""
     table = ops.entity.table

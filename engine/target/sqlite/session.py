@@ -46,6 +46,7 @@ class SqliteSession:
         """See Session.renew."""
         self._sought = 0
         self._all_keys.clear()
+        self.deferred = DeferredKeys(self.connection)
 
     # Transactions ---------------------------------------------------------------------------------------------------
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
