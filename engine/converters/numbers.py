@@ -137,7 +137,9 @@ def number(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple[
     plain = column_pattern(_plain_decimals(whole, scale if column.precision is not None else 15, kept))
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        return values if is_all(plain, values) else list(map(one, values))
+        if not is_all(plain, values):
+            raise ValueError
+        return values
 
     return _marked(fast, one, unmark(decimal, thousands), faults.INVALID_NUMBER, expected)
 
