@@ -104,8 +104,9 @@ class Puller:
             except TypeError:  # a null
                 column = [value if value is None else value.strip() for value in column]
         words, nothing = self._words, self._nothing
-        # all() is the quickest way to see that a column has neither a null nor an empty cell; then only words are left to look for.
-        if all(column) and nothing.isdisjoint(column):
+        # all() is the quickest way to see that a column has neither a null nor an empty cell; then only words are left to look for:
+        # one or two of them sooner in the column than the column's values, each of which must be hashed for that, among them.
+        if all(column) and (not any(word in column for word in nothing if word) if len(nothing) <= 3 else nothing.isdisjoint(column)):
             return Pulled(column, is_full=True)
         empties = frozenset(row for row, value in enumerate(column) if value in words)
         return Pulled([None if value in nothing else value for value in column], empties)

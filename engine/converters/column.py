@@ -16,7 +16,7 @@ CACHED_LENGTH = 64  # characters of the longest text that is worth remembering
 APART = 40  # values; a part of this size is converted value by value
 FAILS = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)  # what a fast way raises where a value is not plain, or is None
 
-Fast = Callable[[Sequence[str]], Sequence[Any]]
+Fast = Callable[[Sequence[str]], Sequence[Any]]  # see Whole
 One = Callable[[str], Any]
 
 
@@ -28,12 +28,21 @@ class Invalid(ValueError):
         super().__init__(kind.code)
 
 
+class Odd(ValueError):
+    """All values are converted but those of some rows, which are to be taken one by one."""
+
+    def __init__(self, rows: Sequence[int], out: Sequence[Any]) -> None:
+        """`out`: the converted column, with anything at the odd rows."""
+        self.rows, self.out = rows, out
+        super().__init__("odd values")
+
+
 @dataclass(frozen=True, slots=True)
 class Whole:
     """A converter of whole columns. Call it with a column; see engine.plan.Converter."""
 
     name: str  # of the column, for messages
-    fast: Fast  # returns the converted column, or raises one of FAILS if any value is not plain
+    fast: Fast  # returns the converted column, or, if any value is not plain, raises Odd or, where it cannot tell which, one of FAILS
     one: One  # converts one value, or raises Invalid
     is_masked: bool = False
 
@@ -41,6 +50,8 @@ class Whole:
         """Convert a column; a row with a fault, and a row that is None, has None."""
         try:
             return self.fast(column), {}  # type: ignore[arg-type]  # None raises TypeError
+        except Odd as odd:
+            return self._only(odd, column)
         except FAILS:
             present = [value for value in column if value is not None]
         if len(present) == len(column):
@@ -57,6 +68,8 @@ class Whole:
         """Convert a column in ever smaller parts, so that a few values that are not plain cost only their neighbours the slow way."""
         try:
             return self.fast(column), {}  # type: ignore[arg-type]
+        except Odd as odd:
+            return self._only(odd, column)
         except FAILS:
             if len(column) <= APART:
                 return self._one_by_one(column)
@@ -64,6 +77,14 @@ class Whole:
         first, wrong = self._apart(column[:half])
         second, more = self._apart(column[half:])
         return [*first, *second], {**wrong, **{half + row: fault for row, fault in more.items()}}
+
+    def _only(self, odd: Odd, column: Text) -> tuple[Text, Faults]:
+        """Take the odd rows one by one, the others as they are."""
+        out = list(odd.out)
+        singly, wrong = self._one_by_one([column[row] for row in odd.rows])
+        for row, value in zip(odd.rows, singly, strict=True):
+            out[row] = value
+        return out, {odd.rows[index]: fault for index, fault in wrong.items()}
 
     def _one_by_one(self, column: Text) -> tuple[Text, Faults]:
         out: list[Any] = []
@@ -104,15 +125,33 @@ class Cached:
     known: dict[str, Any] = field(default_factory=dict)
 
     def fast(self, column: Sequence[str]) -> list[Any]:
-        """Convert a column through the memory; raises what `one` raises."""
+        """Convert a column through the memory; Odd where `one` refuses a value, or where one is too long to be remembered."""
+        odd = self._learn(column)
+        if odd:
+            raise Odd(_rows_of(odd, column), list(map(self.known.get, column)))
+        return list(map(self.known.__getitem__, column))
+
+    def passed(self, column: Sequence[str]) -> Sequence[str]:
+        """Return the column itself where `one` leaves every value that it takes as it is."""
+        odd = self._learn(column)
+        if odd:
+            raise Odd(_rows_of(odd, column), column)
+        return column
+
+    def _learn(self, column: Sequence[str]) -> set[str]:
+        """Remember what is new; return the values that cannot be remembered."""
         known = self.known
         fresh = set(column).difference(known)
-        if fresh:
-            if len(known) + len(fresh) > CACHED_VALUES:
-                known.clear()
-                fresh = set(column)
-            known.update(zip(fresh, map(self._checked, fresh), strict=True))
-        return list(map(known.__getitem__, column))
+        if len(known) + len(fresh) > CACHED_VALUES:
+            known.clear()
+            fresh = set(column)
+        odd: set[str] = set()
+        for value in fresh:
+            try:
+                known[value] = self._checked(value)
+            except ValueError:
+                odd.add(value)
+        return odd
 
     def _checked(self, value: str) -> Any:
         if len(value) > CACHED_LENGTH:
@@ -120,12 +159,37 @@ class Cached:
         return self.one(value)
 
 
+def _rows_of(values: set[str], column: Sequence[str]) -> list[int]:
+    return [row for row, value in enumerate(column) if value in values]
+
+
 def column_pattern(value: str) -> re.Pattern[str]:
     """Compile the pattern of one plain value, in ASCII, into that of a joined column; see is_all."""
     return re.compile(rf"(?:(?:{value})\n)*+", re.ASCII)
 
 
+def unlike(pattern: re.Pattern[str], column: Sequence[str]) -> list[int]:
+    """Return the rows that do not match: one scan of the joined column (5 ns a character), without a call for each value."""
+    joined = "\n".join(column) + "\n"
+    if joined.count("\n") != len(column):
+        return [row for row, value in enumerate(column) if "\n" in value or not pattern.fullmatch(f"{value}\n")]
+    rows: list[int] = []
+    row = at = 0
+    # The pattern takes as many whole lines as match, be it none.
+    while (match := pattern.match(joined, at)) and (end := match.end()) < len(joined):
+        row += joined.count("\n", at, end)
+        rows.append(row)
+        row, at = row + 1, joined.index("\n", end) + 1
+    return rows
+
+
+def check_all(pattern: re.Pattern[str], column: Sequence[str]) -> None:
+    """Raise Odd for the rows that do not match; the others pass through as they are."""
+    if odd := unlike(pattern, column):
+        raise Odd(odd, column)
+
+
 def is_all(pattern: re.Pattern[str], column: Sequence[str]) -> bool:
-    """Tell whether every value matches: one scan of the joined column (5 ns a character), without a call for each value."""
+    """Tell whether every value matches."""
     joined = "\n".join(column) + "\n"
     return joined.count("\n") == len(column) and pattern.fullmatch(joined) is not None

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import chain
 
 from engine import faults
-from engine.converters.column import Cached, Fast, Invalid, One, column_pattern, is_all
+from engine.converters.column import Cached, Fast, Invalid, Odd, One, check_all, column_pattern, is_all, unlike
 from engine.tables import Column
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
@@ -89,7 +89,10 @@ def integer(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple
     expected = f"a whole number from {least} to {most}"
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        if is_all(canonical, values):
+        odd = unlike(canonical, values)
+        if 8 * len(odd) <= len(values):
+            if odd:
+                raise Odd(odd, values)
             return values
         if not is_all(lenient, values):
             raise ValueError
@@ -137,8 +140,7 @@ def number(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple[
     plain = column_pattern(_plain_decimals(whole, scale if column.precision is not None else 15, kept))
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        if not is_all(plain, values):
-            raise ValueError
+        check_all(plain, values)
         return values
 
     return _marked(fast, one, unmark(decimal, thousands), faults.INVALID_NUMBER, expected)
@@ -198,8 +200,9 @@ def floating(column: Column, *, decimal: str = ".", thousands: str = "") -> tupl
         return repr(float(value) + 0.0) if column.is_text_identity else value
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        if column.is_text_identity or not is_all(plain, values):
+        if column.is_text_identity:
             return list(map(one, values))
+        check_all(plain, values)
         return values
 
     return _marked(fast, one, unmark(decimal, thousands), faults.INVALID_NUMBER, expected)
@@ -221,4 +224,12 @@ def boolean(
         except KeyError:
             raise Invalid(faults.INVALID_BOOLEAN, expected=expected) from None
 
-    return lambda column: list(map(spelt.__getitem__, column)), one
+    def fast(values: Sequence[str]) -> Sequence[str | None]:
+        out = list(map(spelt.get, values))
+        if None in out:
+            if None in values:
+                raise TypeError
+            raise Odd([row for row, value in enumerate(out) if value is None], out)
+        return out
+
+    return fast, one

@@ -11,7 +11,7 @@ from typing import Any
 import re2
 
 from engine import faults
-from engine.converters.column import Fast, Invalid, One, column_pattern, is_all
+from engine.converters.column import Fast, Invalid, Odd, One, check_all, column_pattern
 from engine.converters.numbers import NUMERIC_AFFINITIES, check_keeps_text
 from engine.tables import Column
 
@@ -36,14 +36,14 @@ def text(column: Column, *, max_length: int | None = None, pattern: str | None =
         return value
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        if longest is not None and max(map(len, values)) > longest:
-            raise ValueError
         joined = "".join(values)
         if "\0" in joined or (not joined.isascii() and not joined.encode()):
             raise ValueError
-        if matches and not all(map(matches, values)):
-            raise ValueError
-        return list(map(one, values)) if is_numeric else values
+        if is_numeric or (matches and not all(map(matches, values))):
+            return list(map(one, values))
+        if longest is not None and max(map(len, values)) > longest:
+            raise Odd([row for row, value in enumerate(values) if len(value) > longest], values)
+        return values
 
     return fast, one
 
@@ -68,7 +68,8 @@ def uuid(column: Column) -> tuple[Fast, One]:
         return "-".join(match.groups())
 
     def fast(values: Sequence[str]) -> Sequence[str]:
-        return values if is_all(_CANONICAL_UUIDS, values) else list(map(one, values))
+        check_all(_CANONICAL_UUIDS, values)
+        return values
 
     return fast, one
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from bisect import bisect_right
+from itertools import accumulate
 
 from engine import faults
 from engine.faults import Fault
@@ -11,6 +13,7 @@ from engine.readers.bytestream import Read
 from engine.readers.limits import Limits
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WRONG = re.compile("[\0\ud800-\udfff]")
 
 
 class Lines:
@@ -63,10 +66,6 @@ class Lines:
                 return
             self.drop(len(lines))
 
-    def mark_between(self, start: int, end: int) -> Fault | None:
-        """Return what is wrong with any line from `start` to before `end`."""
-        return next((mark for line, mark in sorted(self.marks.items()) if start <= line < end), None)
-
     def _fill(self) -> None:
         block = self._read()
         if not block:
@@ -105,6 +104,8 @@ class Lines:
             is_valid, text = False, block.decode("utf-8", "surrogateescape")
         lines = list(io.StringIO(text, newline=""))
         first = self.number + len(self._ahead) - self._at
+        if not is_valid or "\0" in text:
+            self._mark_wrong(text, lines, first)
         if self._is_too_long:
             lines = lines or [""]
             self._mark_too_long(lines, 0, first)
@@ -113,8 +114,6 @@ class Lines:
             for index, line in enumerate(lines):
                 if len(line.encode("utf-8", "surrogateescape")) > self._limit:
                     self._mark_too_long(lines, index, first)
-        if not is_valid or "\0" in text:
-            self._mark_wrong(lines, first)
         self._chars_ahead += len(text)
         self._ahead += lines
 
@@ -122,10 +121,15 @@ class Lines:
         self.marks[first + index] = faults.fault(faults.LINE_TOO_LONG, limit=self._limit)
         lines[index] = "\n"
 
-    def _mark_wrong(self, lines: list[str], first: int) -> None:
-        for index, line in enumerate(lines):
-            if fault := wrong_text(line, self._encoding):
+    def _mark_wrong(self, text: str, lines: list[str], first: int) -> None:
+        """Mark the lines of a text that hold what none may."""
+        ends = list(accumulate(map(len, lines)))
+        at = 0
+        while match := _WRONG.search(text, at):
+            index = bisect_right(ends, match.start())
+            if fault := wrong_text(lines[index], self._encoding):
                 self.marks.setdefault(first + index, fault)
+            at = ends[index]
 
 
 def wrong_text(text: str, encoding: str) -> Fault | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from engine import faults
 from engine.chunk import Block, Chunk
@@ -84,9 +85,8 @@ def _wrong_width(task: Task, width: int, row: list[str]) -> Fault | None:
 
 def _chunk(task: Task, rows: Rows, width: int, what: tuple[EntityPlan, Action, dict[str, int]]) -> Chunk | None:
     """Read the next chunk; None at the end of the file. It may be empty where there are blank lines only."""
-    lines: Sequence[int] = ()
+    lines: list[int] = []
     kept: list[list[str]] = []
-    positions: Sequence[int] = range(0)
     wrong: dict[int, list[Fault]] = {}
     chars = task.chunk_bytes
     is_over = True
@@ -97,25 +97,23 @@ def _chunk(task: Task, rows: Rows, width: int, what: tuple[EntityPlan, Action, d
             break
         is_over = False
         chars -= rows.lines.chars_dropped - before
-        if not lines and not unread and set(map(len, taken)) == {width}:
-            lines, kept, positions = starts, taken, range(len(taken))
-            continue
-        lines, positions = list(lines), list(positions)
-        kept = list(kept)
-        for index, (start, row) in enumerate(zip(starts, taken, strict=True)):
-            fault = unread.get(index)
-            if fault is None and is_blank(row) and (width > 1 or not row):
-                continue
-            if fault := fault or _wrong_width(task, width, row):
-                wrong[len(lines)] = [fault]
-            else:
-                positions.append(len(lines))
-                kept.append(row)
-            lines.append(start)
+        odd = sorted({*unread, *(index for index, row in enumerate(taken) if len(row) != width)})
+        blank = {index for index in odd if index not in unread and is_blank(taken[index]) and (width > 1 or not taken[index])}
+        faulty = [index for index in odd if index not in blank]
+        for index in faulty:
+            position = len(lines) + index - sum(before < index for before in blank)
+            wrong[position] = [fault for fault in [unread.get(index) or _wrong_width(task, width, taken[index])] if fault]
+        kept += _without(taken, {*odd})
+        lines += _without(starts, blank)
     if is_over:
         return None
+    positions = [position for position in range(len(lines)) if position not in wrong] if wrong else range(len(lines))
     blocks = [_block(kept, positions, *what)] if kept else []
     return task.chunk(lines, blocks, wrong, rows.lines.number)
+
+
+def _without(items: Sequence[Any], gone: set[int]) -> Sequence[Any]:
+    return [item for index, item in enumerate(items) if index not in gone] if gone else items
 
 
 def _block(kept: list[list[str]], positions: Sequence[int], entity: EntityPlan, action: Action, places: dict[str, int]) -> Block:

@@ -8,6 +8,7 @@ reading goes on at the line after the one where it began.
 from __future__ import annotations
 
 import csv
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, islice
 from typing import Any
@@ -129,9 +130,11 @@ class Rows:
 
     def _marked(self, starts: Sequence[int], end: int) -> dict[int, Fault]:
         """Return by row the faults of its lines."""
-        stops = [*starts[1:], end]
-        faulty = {row: self.lines.mark_between(start, stop) for row, (start, stop) in enumerate(zip(starts, stops, strict=True))}
-        return {row: fault for row, fault in faulty.items() if fault}
+        faulty: dict[int, Fault] = {}
+        for line in sorted(self.lines.marks):
+            if starts and starts[0] <= line < end:
+                faulty.setdefault(bisect_right(starts, line) - 1, self.lines.marks[line])
+        return faulty
 
     def _fault(self, error: csv.Error, spanned: int) -> Fault:
         text = str(error)
