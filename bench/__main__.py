@@ -63,7 +63,7 @@ def _measure(name: str, options: Options, stack: ExitStack) -> list[Figure]:
         if not _SERVERS:
             _SERVERS.append(stack.enter_context(Postgres.running()))
         server, version = _SERVERS[0], _SERVERS[0].version
-        figures, text = (ON_POSTGRESQL[name](server, options), "") if name in ON_POSTGRESQL else ([], peers.compare(server, options))
+        figures, text = (ON_POSTGRESQL[name](server, options), "") if name in ON_POSTGRESQL else ([], peers.compare(server))
     if text:
         print(text)
     report.keep(name, options, version, figures, text)

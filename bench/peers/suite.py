@@ -76,7 +76,7 @@ def install() -> None:
     stamp.write_text("\n".join(PACKAGES))
 
 
-def compare(server: Postgres, options: Options) -> str:
+def compare(server: Postgres) -> str:
     """Return a table of importers, what they take and what they make of bad rows."""
     install()
     files = data.generated(ROWS, ["clean", "clean-resolved", "bad", "bad-resolved"])
@@ -92,7 +92,7 @@ def compare(server: Postgres, options: Options) -> str:
 
         clean = lite.merge("Lading", files["clean"], created=ROWS, errors=0)
         bad = lite.merge("Lading", files["bad"], created=good, errors=ROWS - good)
-        lines += _lines(Place("SQLite", f"sqlite:///{lite.target}", lite.fresh, count_sqlite, clean, bad), files, options)
+        lines += _lines(Place("SQLite", f"sqlite:///{lite.target}", lite.fresh, count_sqlite, clean, bad), files)
 
         items = load_postgresql.Items(server, Options(rows=ROWS), folder / "postgresql", ["clean", "bad"])
         clean = items.ours("Lading", "clean", "Merge", "empty", created=ROWS, errors=0)
@@ -102,11 +102,11 @@ def compare(server: Postgres, options: Options) -> str:
         def count_postgresql() -> int:
             return int(server.execute("run", "SELECT count(*) FROM item")[0][0])
 
-        lines += _lines(Place("PostgreSQL", url, items.fresh("empty"), count_postgresql, clean, bad), files, options)
+        lines += _lines(Place("PostgreSQL", url, items.fresh("empty"), count_postgresql, clean, bad), files)
     return table(HEADER, lines)
 
 
-def _lines(place: Place, files: dict[str, Path], options: Options) -> list[list[str]]:
+def _lines(place: Place, files: dict[str, Path]) -> list[list[str]]:
     peers = [peer for peer in PEERS if place.name == "SQLite" or not peer.is_sqlite_only]
 
     def command(peer: Peer, kind: str) -> Command:
@@ -116,7 +116,7 @@ def _lines(place: Place, files: dict[str, Path], options: Options) -> list[list[
 
         return Command(peer.name, prepare, may_fail=kind == "bad")
 
-    samples = in_turns([place.clean, *(command(peer, "clean") for peer in peers)], options.rounds)
+    samples = in_turns([place.clean, *(command(peer, "clean") for peer in peers)], 1)  # some take minutes
     # Peers have their interpreter's start in their time, so ours is in Lading's here.
     base = median([sample.with_start for sample in samples[place.clean.name]])
     told = in_turns([place.bad], 1)["Lading"][0].told["counts"]
