@@ -50,7 +50,7 @@ class Rows:
         except csv.Error as error:
             # What came before an error stays in `rows`. A row that goes on beyond these lines is begun again with more of them.
             is_whole = str(error) == _UNFINISHED and len(rows) > 0
-        starts = self._starts(rows, reader.line_num) if is_whole else None
+        starts = self._starts(rows, lines, reader.line_num) if is_whole else None
         if starts is None:
             return self._take_exactly(lines)
         end = starts.pop()
@@ -58,12 +58,14 @@ class Rows:
         self.lines.drop(end - self.lines.number)
         return rows, starts, wrong
 
-    def _starts(self, rows: list[list[str]], line_num: int) -> list[int] | None:
+    def _starts(self, rows: list[list[str]], lines: list[str], line_num: int) -> list[int] | None:
         """Return the line at which each row begins, and the one behind the last; None where only the exact way can tell."""
         first = self.lines.number
         if line_num == len(rows):
             return list(range(first, first + len(rows) + 1))
-        spans = _line_breaks(rows)
+        spans = _spans(rows, lines[:line_num], self._options["quotechar"] or '"')
+        if spans is None:
+            spans = _line_breaks(rows)
         if spans is None or any(self.check(rows[:row], rows[row]) for row in spans):
             return None
         lengths = [1] * len(rows)
@@ -145,6 +147,25 @@ class Rows:
         if "expected after" in text:
             return faults.fault(faults.STRAY_QUOTE)
         return faults.fault(faults.INVALID_LINE, reason=text)
+
+
+def _spans(rows: list[list[str]], lines: list[str], quote: str) -> dict[int, int] | None:
+    """Return how many line breaks each row holds that has any, told by the lines with an odd number of quotes: they begin and end there.
+
+    None where that is not so (a quote may stand within a field that has none around it). The line breaks of these rows being those that
+    were expected, and all that there are, no other row has one.
+    """
+    spans: dict[int, int] = {}
+    ends = iter([index for index, line in enumerate(lines) if quote in line and line.count(quote) % 2])
+    breaks = 0
+    for begin in ends:
+        row, end = begin - breaks, next(ends, begin)
+        spans[row] = end - begin
+        breaks += end - begin
+        text = "".join(rows[row]) if row < len(rows) else ""
+        if text.count("\n") != end - begin or "\r" in text:
+            return None
+    return spans if breaks == len(lines) - len(rows) else None
 
 
 def _line_breaks(rows: list[list[str]]) -> dict[int, int] | None:
