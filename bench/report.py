@@ -26,7 +26,7 @@ START, END = "<!-- written by `make bench` -->", "<!-- end of what `make bench` 
 def keep(suite: str, options: Options, version: str, figures: list[Figure], text: str = "") -> None:
     """Remember what a suite measured."""
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    about = {"rows": options.rows, "rounds": options.rounds, "at": clock.now().isoformat(" ", "minutes"), "postgresql": version}
+    about = {"rows": options.rows, "rounds": options.rounds, "at": f"{clock.now():%Y-%m-%d %H:%M}", "postgresql": version}
     kept[suite] = about | {"figures": [asdict(figure) for figure in figures], "text": text}
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     KEPT.write_text(json.dumps(kept, indent=1))
@@ -61,7 +61,7 @@ def machine(measured: list[dict]) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     curl = subprocess.run(["curl", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[1]
     return (
-        f"Measured {times[0]} to {times[-1]} UTC on {os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB of memory, "
+        f"Measured {times[0][:16]} to {times[-1][:16]} UTC on {os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB of memory, "
         f"Linux {platform.release()}; {rows} rows, medians of {rounds} rounds.\n"
         f"Python {platform.python_version()}, PostgreSQL {servers or 'not measured'} with fsync on, SQLite {sqlite3.sqlite_version}, "
         f"psycopg {psycopg.__version__}, curl {curl}.\n"
