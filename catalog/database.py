@@ -1,6 +1,8 @@
 """How the catalog is reached: one engine a process, short transactions, aware UTC times."""
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ from errors import LadingError
 
 SCHEMA = "lading"  # of our tables on PostgreSQL; on SQLite they have a file of their own
 BUSY_SECONDS = 10
+WAL_PAUSE_SECONDS = 0.01
 _OPTIONS = {"preserve_rowcount": True}  # else an INSERT ... ON CONFLICT does not tell whether it did anything
 _READING = {"lading_is_reading": True}
 _QUEUE_LOCK = 0x1AD1_0001  # the advisory lock that stands for the queue; any number that is ours alone does
@@ -68,8 +71,25 @@ def connect(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # Python's own implicit BEGIN would be a deferred one; see _begin_sqlite.
-    for pragma in (f"busy_timeout={BUSY_SECONDS * 1000}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _switch_to_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Have the database keep a write-ahead log; of several that try this on a new database at once, all but one must try again.
+
+    SQLite's own waiting does not help: the switch turns a reader into a writer, which it refuses at once rather than risk a deadlock.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(WAL_PAUSE_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -60,6 +63,23 @@ def test_upgrading_again_and_at_once_changes_nothing(target_url: str) -> None:
     migrate.upgrade(target_url)
     assert [key.name for key in keys.all_keys(engine)] == ["kept"]
     engine.dispose()
+
+
+def test_a_new_database_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """A catalog on SQLite is opened although another connection writes before the database has its write-ahead log."""
+    path = tmp_path / "new.db"
+    writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    engine = catalog.connect(f"sqlite:///{path}")
+    release = threading.Timer(0.3, writer.rollback)
+    release.start()
+    try:
+        with engine.connect() as connection:
+            assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
+    finally:
+        release.join()
+        engine.dispose()
+        writer.close()
 
 
 def test_our_tables_lie_apart(target_url: str) -> None:

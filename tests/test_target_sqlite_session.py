@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from engine import ledger
 from engine.plan import KeyPart, Lookup, Source
 from engine.target import open_target
+from engine.target.sqlite.connect import connect
 from errors import LeaseLost, TargetUnavailable
 from tests.engine_parts import plan_of, sql
 from tests.sqlite_parts import control, load
@@ -65,6 +67,18 @@ def test_a_locked_database_ends_the_attempt(url: str, monkeypatch: pytest.Monkey
         with pytest.raises(TargetUnavailable, match="locked"):
             session.begin("r", fence)
     target.close()
+
+
+def test_a_new_database_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    """A target is opened although another connection writes before the database has its write-ahead log."""
+    path = tmp_path / "new.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, writer.rollback)
+        release.start()
+        with closing(connect(str(path))) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        release.join()
 
 
 def test_nearest_keys_are_found_in_small_and_large_tables(url: str) -> None:
