@@ -120,6 +120,22 @@ class Site:
         batches.schedule(self.catalog, batch_id, options or Options(), known.tables)
         return batch_id
 
+    def slow_down(self) -> None:
+        """Have each row but the first 300 take milliseconds: no machine is so fast that a long import is over before it is looked at."""
+        if self.settings.target_url.startswith("sqlite"):
+            self.execute(
+                "CREATE TRIGGER slow AFTER INSERT ON things WHEN new.size >= 300 "
+                "BEGIN SELECT count(*) FROM things a, things b WHERE a.size + b.size < 0; END"
+            )
+            return
+        body = "BEGIN IF new.size >= 300 THEN PERFORM pg_sleep(0.003); END IF; RETURN NULL; END"
+        self.execute(f"CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+        self.execute("CREATE TRIGGER slow AFTER INSERT ON things FOR EACH ROW EXECUTE FUNCTION slow()")
+
+    def speed_up(self) -> None:
+        """End what `slow_down` began."""
+        self.execute("DROP TRIGGER slow" + ("" if self.settings.target_url.startswith("sqlite") else " ON things"))
+
     def start_worker(self) -> subprocess.Popen[bytes]:
         """Start a worker process."""
         environment = os.environ | self.environment

@@ -26,8 +26,7 @@ def site(target_url: str, redis_url: str, tmp_path: Path) -> Iterator[Site]:
     """Give an installation on SQLite, or on PostgreSQL for target and catalog both, without a worker yet."""
     catalog_url = f"sqlite:///{tmp_path / 'catalog.db'}" if target_url.startswith("sqlite") else target_url
     environment = {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{tmp_path / 'spool'}", "REDIS_URL": redis_url}
-    environment |= {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100"}
-    made = Site(tmp_path, environment)
+    made = Site(tmp_path, environment | {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100"})
     yield made
     made.close()
 
@@ -99,6 +98,7 @@ def test_two_workers_run_a_batch_once(site: Site, redis: Redis) -> None:
 
 def test_sigterm_hands_the_batch_back_at_a_chunk_border(site: Site, redis: Redis) -> None:
     """The worker ends well within the time that platforms allow; another goes on behind what is committed."""
+    site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
     queues.enqueue(redis, batch_id)
@@ -111,6 +111,7 @@ def test_sigterm_hands_the_batch_back_at_a_chunk_border(site: Site, redis: Redis
     assert (batch.state, batch.run and batch.run.attempts) == (State.SCHEDULED, 0)
     done = site.execute("SELECT count(*) FROM things")[0][0]
     assert 0 < done < 60_000 and done % 100 == 0
+    site.speed_up()
     site.start_worker()
     batch = site.wait_over(batch_id, 60)
     assert (batch.state, batch.counts.created, batch.counts.skipped) == (State.COMPLETED, 60_000, 0)
@@ -119,6 +120,7 @@ def test_sigterm_hands_the_batch_back_at_a_chunk_border(site: Site, redis: Redis
 
 def test_kill_9_is_taken_over_after_the_lease(site: Site, redis: Redis) -> None:
     """The whole worker dies at once, its fork and sweep too: another ends the batch, and no row is doubled."""
+    site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
     queues.enqueue(redis, batch_id)
@@ -128,6 +130,7 @@ def test_kill_9_is_taken_over_after_the_lease(site: Site, redis: Redis) -> None:
     os.kill(fork, signal.SIGKILL)
     worker.wait()
     assert site.get(batch_id).state is State.RUNNING
+    site.speed_up()
     site.start_worker()
     batch = site.wait_over(batch_id, 60)
     assert (batch.state, batch.counts.created, batch.counts.skipped) == (State.COMPLETED, 60_000, 0)
@@ -138,15 +141,15 @@ def test_kill_9_is_taken_over_after_the_lease(site: Site, redis: Redis) -> None:
 
 def test_a_fork_without_its_worker_stops(site: Site, redis: Redis) -> None:
     """When the worker alone is killed, its fork hands the batch back instead of going on unseen, and its sweep ends."""
+    site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
     queues.enqueue(redis, batch_id)
     wait_for(lambda: site.get(batch_id).counts.input > 0)
-    sweep, fork = child_of(worker, "--sweep"), child_of(worker, "!--sweep")
+    children = child_of(worker, "--sweep"), child_of(worker, "!--sweep")
     worker.kill()
     worker.wait()
-    wait_for(lambda: is_gone(fork), 15)
-    wait_for(lambda: is_gone(sweep), 15)
+    wait_for(lambda: all(map(is_gone, children)), 15)
     assert site.get(batch_id).state is State.SCHEDULED
 
 
@@ -267,6 +270,7 @@ def test_a_changed_table_is_seen_within_a_drain(site: Site, redis: Redis) -> Non
 
 def test_cancel_stops_at_a_chunk_border(site: Site, redis: Redis) -> None:
     """What was reached stays, what was not is unprocessed, and every record has its result."""
+    site.slow_down()
     site.start_worker()
     batch_id = site.batch(rows(60_000))
     queues.enqueue(redis, batch_id)
@@ -322,11 +326,13 @@ def test_a_run_that_is_broken_off_again_and_again_fails(site: Site, redis: Redis
 
 def test_a_fork_that_is_killed_is_followed_by_another(site: Site, redis: Redis) -> None:
     """Only the fork dies, of memory perhaps: the worker goes on, and takes the batch again once its lease is over."""
+    site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
     queues.enqueue(redis, batch_id)
     wait_for(lambda: site.get(batch_id).counts.input > 0)
     os.kill(child_of(worker, "!--sweep"), signal.SIGKILL)
+    site.speed_up()
     batch = site.wait_over(batch_id, 60)
     assert (batch.state, batch.counts.created, batch.fence) == (State.COMPLETED, 60_000, 2)
     assert worker.poll() is None and "the fork ended with -9" in site.logged()
