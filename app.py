@@ -1,12 +1,10 @@
 """The web application, and the only place where its parts are wired."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import psycopg
 from flask import Flask, Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,7 +14,7 @@ import logs
 from catalog import markers
 from engine.control import compile as compile_control
 from engine.plan import Plan
-from engine.target import open_target
+from engine.target import Target, open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
 from routes import Parts, auth, batch, batches, control, fields, file, health, replies, results, schedule, status
@@ -63,7 +61,7 @@ def wire(settings: Settings) -> Parts:
 
     def compiled(data: bytes) -> Plan:
         document = control_files.parse(data, settings.max_control_bytes)
-        return _of_target(lambda: compile_control(document, target.tables(), target.dialect))
+        return _of_target(target, lambda: compile_control(document, target.tables(), target.dialect))
 
     return Parts(
         settings=settings,
@@ -71,16 +69,16 @@ def wire(settings: Settings) -> Parts:
         spool=open_spool(settings.spool_url),
         redis=queues.connect(settings.redis_url),
         compile=compiled,
-        check_target=lambda: _of_target(lambda: target.tables().names()),
+        check_target=lambda: _of_target(target, lambda: target.tables().names()),
         close_target=target.close,
     )
 
 
-def _of_target(ask: Callable[[], R]) -> R:
+def _of_target(target: Target, ask: Callable[[], R]) -> R:
     """Ask the target something; whatever its driver says has gone wrong is no fault of ours, nor of the caller's."""
     try:
         return ask()
-    except (psycopg.Error, sqlite3.Error) as error:
+    except target.errors as error:
         raise TargetUnavailable(str(error)) from error
 
 

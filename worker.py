@@ -28,6 +28,8 @@ from rq.worker_registration import clean_worker_registry
 import catalog
 import clock
 import logs
+import memory
+from engine.target import open_target
 from jobs import queues, run_batch
 from jobs.sweep import Sweep
 from settings import Settings
@@ -40,15 +42,11 @@ REDIS_SECONDS = 40  # a worker that hears nothing from Redis for so long looks w
 SWEEP = "--sweep"
 
 # What a run imports when it first needs it is imported before the fork, so that no batch waits for it.
-PRELOADED = (
-    "encodings.utf_8_sig",
-    "engine.target.postgresql.reflect",
-    "engine.target.postgresql.session",
-    "engine.target.sqlite.connect",
-    "engine.target.sqlite.reflect",
-    "engine.target.sqlite.session",
-    "spool.directory",
-)
+PRELOADED = ("encodings.utf_8_sig", "spool.directory")
+OF_TARGET = {
+    "postgresql": ("engine.target.postgresql.reflect", "engine.target.postgresql.session"),
+    "sqlite": ("engine.target.sqlite.connect", "engine.target.sqlite.reflect", "engine.target.sqlite.session"),
+}
 
 log = logging.getLogger("worker")
 
@@ -257,17 +255,23 @@ def main(arguments: list[str]) -> None:
     run_batch.prepare(settings, name)
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, _leave)
-    for module in PRELOADED:
-        importlib.import_module(module)
-    # What was imported until now is never collected: a collector that looked at it would copy its memory into every fork.
-    gc.collect()
-    gc.freeze()
+    prepare_forks(settings)
     companion = Companion(name)
     companion.start()
     try:
         work(settings, name)
     finally:
         companion.stop()
+
+
+def prepare_forks(settings: Settings) -> None:
+    """Have at hand what every fork needs, and no more memory than that."""
+    memory.give_back_early()
+    for module in PRELOADED + OF_TARGET[open_target(settings.target_url).dialect]:
+        importlib.import_module(module)
+    # What was imported until now is never collected: a collector that looked at it would copy its memory into every fork.
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -2,9 +2,11 @@
 
 from click import get_current_context
 
+import memory
 from app import create_app, say_if_spool_is_another
 from settings import Settings
 
+memory.give_back_early()
 _settings = Settings.from_environment()
 app = create_app(_settings)
 

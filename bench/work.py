@@ -6,7 +6,6 @@ assembled and synced, the end in the catalog. Left out: the interpreter's start,
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -15,21 +14,18 @@ import time
 from dataclasses import asdict
 
 import catalog
-import worker  # for the memory that a worker has taken before it forks
+import worker
 from bench.measure import own_peak_mib
 from catalog import batches
 from jobs.run_batch import Drain
 from settings import Settings
-
-assert worker
 
 
 def main(batch_id: int) -> None:
     """Claim, carry out, report. No queue is to be reached, so the fork ends instead of waiting for more."""
     settings = Settings.from_environment()
     logging.getLogger("jobs").setLevel(logging.ERROR)
-    gc.collect()
-    gc.freeze()
+    worker.prepare_forks(settings)
     started = time.perf_counter()
     with Drain(settings, "bench", os.getppid()) as drain:
         drain.work()

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Literal, Protocol
 
-import psycopg
-
 import clock
 from engine.ledger_holder import end_process
 from errors import LeaseLost, TargetUnavailable
@@ -128,13 +126,15 @@ def take_over(connection: Any, run: str, host: str, pid: int, started: str, dial
             with _transaction(connection, dialect, PATIENCE_SECONDS):
                 row = connection.execute(_TAKE[dialect], (run, host, pid, started, _moment(clock.now(), dialect))).fetchone()
             return int(row[0])
-        except psycopg.errors.LockNotAvailable:
-            connection.execute(_END_BACKENDS, (f"lading {run}/",))
         except sqlite3.OperationalError as error:
             if not _is_busy(error):
                 raise TargetUnavailable(str(error)) from error
             if attempt == 0:
                 _end_holder(connection, run, host)
+        except Exception as error:
+            if getattr(error, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            connection.execute(_END_BACKENDS, (f"lading {run}/",))
     raise TargetUnavailable(f"run {run} cannot be taken over: another transaction keeps the target locked")
 
 
@@ -183,6 +183,7 @@ _CHECK = {
     "postgresql": "SELECT fence, set_config('application_name', %(name)s, true) FROM lading.head WHERE run = %(run)s FOR SHARE",
     "sqlite": "SELECT fence FROM lading_head WHERE run = :run",
 }
+_LOCK_NOT_AVAILABLE = "55P03"
 _END_BACKENDS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE starts_with(application_name, %s) AND datname = current_database() AND pid <> pg_backend_pid()"""
 

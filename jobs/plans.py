@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import psycopg
 
 from engine import control
 from engine.plan import Plan
@@ -71,7 +68,7 @@ class Plans:
             kept = self._kept.get(digest)
             if kept is None or not kept.is_fresh(self._target):
                 self._kept[digest] = kept = self._compiled(digest)
-        except (psycopg.Error, sqlite3.Error) as error:
+        except self._target.errors as error:
             raise TargetUnavailable(str(error).strip()) from error
         return kept.plan
 

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from engine import ledger
 from engine.ledger import Dialect, LedgerEntry
 from engine.ledger_holder import this_process
@@ -18,6 +16,8 @@ from engine.tables import Tables
 from errors import TargetUnavailable
 
 if TYPE_CHECKING:
+    import psycopg
+
     from engine.ops import Session
 
 
@@ -29,6 +29,7 @@ class Target:
 
     dialect: Dialect
     can_share_writing: bool  # several sessions may write at once
+    errors: tuple[type[Exception], ...]  # what its driver raises, from its first connection on
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -105,7 +106,7 @@ class Target:
             connection = self._keep()
             try:
                 yield connection
-            except (psycopg.Error, sqlite3.Error) as error:
+            except self.errors as error:
                 raise TargetUnavailable(f"the ledger cannot be reached: {str(error).strip()}") from error
 
     def close(self) -> None:
@@ -146,12 +147,20 @@ class _Postgres(Target):
     dialect = "postgresql"
     can_share_writing = True
 
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:  # type: ignore[override]
+        import psycopg  # only where it is needed: it takes 9 MiB
+
+        return (psycopg.Error,)
+
     def _open_session(self) -> Session:
         from engine.target.postgresql.session import PostgresSession
 
         return PostgresSession(self.connect_raw())
 
     def connect_raw(self) -> psycopg.Connection[Any]:
+        import psycopg
+
         try:
             return psycopg.connect(self.url, autocommit=True)
         except psycopg.OperationalError as error:
@@ -169,6 +178,7 @@ class _Postgres(Target):
 class _Sqlite(Target):
     dialect = "sqlite"
     can_share_writing = False
+    errors = (sqlite3.Error,)
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

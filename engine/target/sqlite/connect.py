@@ -7,7 +7,7 @@ import time
 
 BUSY_SECONDS = 60
 WAL_PAUSE_SECONDS = 0.01
-CACHE_KIB = 16 * 1024
+CACHE_KIB = 8 * 1024
 
 
 def connect(path: str) -> sqlite3.Connection:
