@@ -14,8 +14,8 @@ from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
 from engine.faults import LOOKUP_AMBIGUOUS, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
 from engine.identity import columns_as_sought, is_steady
-from engine.lookup import Resolver, is_text_identity, said, tables_of
-from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Seeker, Session, Written, decide
+from engine.lookup import Hints, Resolver, is_text_identity, said, tables_of
+from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Session, Written, decide
 from engine.plan import Action, Lookup, Text
 
 
@@ -31,16 +31,16 @@ class Verdicts:
 def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequence[Converted], waits_for_commit: bool = False) -> Verdicts:
     """Apply one chunk's blocks in order, within the session's transaction; `converted` holds one entry a block."""
     verdicts = Verdicts([REFUSED] * len(chunk), [""] * len(chunk), dict(chunk.faults))
+    hints = Hints(session)
     for block, ready in zip(chunk.blocks, converted, strict=True):
-        _apply_block(session, resolver, block, ready, waits_for_commit, verdicts)
+        _apply_block(_Step(session, resolver, hints, block, ready.faults), ready, waits_for_commit, verdicts)
     return verdicts
 
 
-def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
-    table = block.entity.table
+def _apply_block(step: _Step, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
+    session, resolver, block, table = step.session, step.resolver, step.block, step.entity.table
     if table.has_triggers or table.has_rewrites or (block.action is Action.DELETE and table.referenced_by):
         resolver.distrust()
-    step = _Step(session, resolver, block, ready.faults)
     ops = step.prepare(ready)
     ops.waits_for_commit = waits_for_commit
     outcomes = session.write(ops) if len(ops) else None
@@ -67,8 +67,8 @@ def _apply_block(session: Session, resolver: Resolver, block: Block, ready: Conv
 class _Step:
     """One block on its way from converted columns to ops."""
 
-    def __init__(self, session: Session, resolver: Resolver, block: Block, faults: dict[int, list[Fault]]) -> None:
-        self.session, self.resolver = session, resolver
+    def __init__(self, session: Session, resolver: Resolver, hints: Hints, block: Block, faults: dict[int, list[Fault]]) -> None:
+        self.session, self.resolver, self.hints = session, resolver, hints
         self.block, self.entity, self.action, self.size = block, block.entity, block.action, len(block)
         self.faults = {row: list(found) for row, found in faults.items()}
         self.skipped: dict[int, Fault] = {}
@@ -116,9 +116,9 @@ class _Step:
             return
         if waits:
             columns: list[list[str | bytes | None]] = [[None] * self.size for _ in mapping.columns]
-            late.append(Late(lookup, wanted.keys, tuple(range(len(written), len(written) + len(columns))), wanted.empties))
+            late.append(Late(lookup, wanted.keys, tuple(range(len(written), len(written) + len(columns)))))
         else:
-            resolved = self.resolver.resolve(self.session, lookup, wanted.keys, mapping.is_masked)
+            resolved = self.resolver.resolve(self.session, self.hints, lookup, wanted.keys, mapping.is_masked)
             columns = resolved.columns
             for row, fault in resolved.faults.items():
                 self.faults.setdefault(row, []).append(fault)
@@ -168,7 +168,6 @@ class _Step:
             column.empties = narrowed(column.empties)
         for late in ops.late:
             late.keys = [list(compress(part, keep)) for part in late.keys]
-            late.empties = narrowed(late.empties)
 
     def _identify(self, ops: Ops, as_sought: frozenset[str], is_steady: bool) -> None:
         """Find each record's row and decide its op; leave out those that the action forbids."""
@@ -201,7 +200,7 @@ class _Step:
             elif op in ambiguous:
                 keep[op] = self._refuse(op, said(LOOKUP_AMBIGUOUS, identity, ops.keys, op, self.entity.is_identity_masked))
             elif kind is None:
-                keep[op] = self._refuse(op, forbidden(self.session, ops, op, locator is not None))
+                keep[op] = self._refuse(op, forbidden(ops, op, locator is not None))
             ops.kinds.append(kind or REFUSED)
             ops.found.append(None if kind == LOOK_UP else locator)
         if not all(keep):
@@ -229,13 +228,11 @@ class _Step:
         return False
 
 
-def forbidden(session: Seeker, ops: Ops, op: int, is_found: bool) -> Fault:
+def forbidden(ops: Ops, op: int, is_found: bool) -> Fault:
     """Return the fault of an op that its action forbids: Insert of what exists, Update or Delete of what does not."""
     identity, masked = ops.entity.identity, ops.entity.is_identity_masked
     if identity is None:
         return fault(NOT_WRITTEN)
     if is_found:
         return said(RECORD_EXISTS, identity, ops.keys, op, masked)
-    nearest = session.nearest(identity, str(ops.keys[0][op])) if len(ops.keys) == 1 and not masked else None
-    hint = f"; the nearest is '{nearest}'" if nearest is not None else ""
-    return said(RECORD_NOT_FOUND, identity, ops.keys, op, masked, action=ops.action.value.lower(), nearest=hint)
+    return said(RECORD_NOT_FOUND, identity, ops.keys, op, masked, action=ops.action.value.lower())

@@ -77,15 +77,16 @@ RECORD_EXISTS = _kind(
     "The action Insert found a row with the record's identity.",
 )  # fmt: skip
 RECORD_NOT_FOUND = _kind(
-    "Core_Data_RecordNotFound", "Error", "There is no {entity} with {column} '{value}' to {action}{nearest}",
+    "Core_Data_RecordNotFound", "Error", "There is no {entity} with {column} '{value}' to {action}",
     "The action Update or Delete found no row with the record's identity.",
 )  # fmt: skip
 REFERENCE_NOT_FOUND = _kind(
     "Core_Data_ReferenceNotFound", "Error", "There is no {entity} with {column} '{value}'{nearest}",
-    "A look-up found no row. The message names the existing key most like it. `missing: clear` or `missing: skip` say otherwise.",
+    "A look-up found no row. The message names the existing key most like it (for the first 20 such keys of each chunk).\n"
+    "`missing: clear` or `missing: skip` say otherwise.",
 )  # fmt: skip
 LOOKUP_AMBIGUOUS = _kind(
-    "Core_Data_LookupAmbiguous", "Error", "There are several {entity} with {column} '{value}', so it is not certain which one is meant",
+    "Core_Data_LookupAmbiguous", "Error", "More than one {entity} has {column} '{value}', so it is not certain which one is meant",
     "A look-up by columns without a unique index found more than one row.",
 )  # fmt: skip
 # What the database refused ------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from engine.faults import LOOKUP_AMBIGUOUS, REFERENCE_NOT_FOUND, SKIPPED_MISSING, Fault, fault
-from engine.ops import Session
+from engine.ops import Session, plain
 from engine.plan import Lookup, Missing, Text
 
+MAX_HINTS = 20  # nearest keys sought for one chunk
 MAX_REMEMBERED = 200_000  # keys of one look-up; beyond it the memory starts anew, so that a worker's stays flat
 
 
@@ -33,7 +35,7 @@ def label_of(lookup: Lookup) -> str:
 
 def text_of(keys: Sequence[Text], row: int) -> str:
     """Return one row's key as messages and Properties show it."""
-    return ", ".join(str(part[row]) for part in keys)
+    return ", ".join(plain(part[row]) for part in keys)
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class _Memory:
     """What one look-up has found so far, by key: a text for a single part, else a tuple."""
 
     values: dict = field(default_factory=dict)  # key -> the results' tuple; of nulls where there is none
-    missing: dict = field(default_factory=dict)  # key -> the nearest existing key, or None
+    missing: set = field(default_factory=set)
     ambiguous: set = field(default_factory=set)
 
 
@@ -52,6 +54,26 @@ class Resolved:
     columns: list[list[str | bytes | None]]
     faults: dict[int, Fault]
     skipped: dict[int, Fault]
+
+
+class Hints:
+    """The nearest existing keys, for the messages of one chunk: few, so that a chunk full of misses costs little more than its misses.
+
+    They are counted anew in each chunk, so that a run that was broken off says the same as one that was not.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[tuple[int, str], str | None] = {}
+
+    def nearest(self, lookup: Lookup, key: str) -> str | None:
+        """Return the existing key most like this one; None if there is none, or too many were sought."""
+        asked = (id(lookup), key)
+        if asked not in self._known:
+            if len(self._known) >= MAX_HINTS:
+                return None
+            self._known[asked] = self._session.nearest(lookup, key)
+        return self._known[asked]
 
 
 class Resolver:
@@ -67,7 +89,7 @@ class Resolver:
         """Remember nothing from now on: triggers or cascades may write any table."""
         self._is_trusting = False
 
-    def resolve(self, session: Session, lookup: Lookup, keys: list[Text], is_masked: bool = False) -> Resolved:
+    def resolve(self, session: Session, hints: Hints, lookup: Lookup, keys: list[Text], is_masked: bool = False) -> Resolved:
         """Find what the keys refer to. A row with an empty part is not looked up and gets nulls."""
         memory = self._memory(lookup)
         wanted: Sequence = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
@@ -79,12 +101,12 @@ class Resolver:
             columns = [list(c) for c in zip(*map(values.__getitem__, wanted), strict=True)] or [[] for _ in lookup.results]
         faults: dict[int, Fault] = {}
         skipped: dict[int, Fault] = {}
-        if not memory.missing.keys().isdisjoint(wanted) or not memory.ambiguous.isdisjoint(wanted):
+        if not memory.missing.isdisjoint(wanted) or not memory.ambiguous.isdisjoint(wanted):
             for row, key in enumerate(wanted):
                 if key in memory.ambiguous:
                     faults[row] = _said(LOOKUP_AMBIGUOUS, lookup, keys, row, is_masked)
                 elif key in memory.missing:
-                    self._missed(lookup, keys, row, memory.missing[key], is_masked, faults, skipped)
+                    self._missed(hints, lookup, keys, row, is_masked, faults, skipped)
         return Resolved(columns, faults, skipped)
 
     def _memory(self, lookup: Lookup) -> _Memory:
@@ -116,23 +138,17 @@ class Resolver:
             if row in found.ambiguous:
                 memory.ambiguous.add(key)
             elif row not in found.rows:
-                seeks = is_single and lookup.missing is Missing.ERROR
-                memory.missing[key] = session.nearest(lookup, key) if seeks else None
+                memory.missing.add(key)
             memory.values[key] = found.rows.get(row, nothing)
 
     @staticmethod
     def _missed(
-        lookup: Lookup,
-        keys: list[Text],
-        row: int,
-        nearest: str | None,
-        is_masked: bool,
-        faults: dict[int, Fault],
-        skipped: dict[int, Fault],
+        hints: Hints, lookup: Lookup, keys: list[Text], row: int, is_masked: bool, faults: dict[int, Fault], skipped: dict[int, Fault]
     ) -> None:
         match lookup.missing:
             case Missing.ERROR:
-                hint = f"; the nearest is '{nearest}'" if nearest is not None and not is_masked else ""
+                nearest = None if is_masked or len(keys) > 1 else hints.nearest(lookup, cast(str, keys[0][row]))
+                hint = f"; the nearest is '{nearest}'" if nearest is not None else ""
                 faults[row] = _said(REFERENCE_NOT_FOUND, lookup, keys, row, is_masked, nearest=hint)
             case Missing.SKIP:
                 skipped[row] = _said(SKIPPED_MISSING, lookup, keys, row, is_masked)

@@ -14,9 +14,6 @@ INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds; LOOK
 CREATED, UPDATED, UNCHANGED, DELETED, SKIPPED, REFUSED = "c", "u", "=", "d", "s", "!"  # kinds of Outcomes.kinds
 
 
-MAX_NEAREST = 500  # nearest keys that one session seeks, so that a file full of misses costs no more than its misses
-
-
 class Found(NamedTuple):
     """What a look-up found: by row of its keys the result's columns as text, and the rows for which there were several."""
 
@@ -44,7 +41,6 @@ class Late:
     lookup: Lookup
     keys: list[Text]  # one column a part, one entry an op; a row with a None is not looked up: its columns stay null
     written: tuple[int, ...]  # the numbers, in Ops.written, of the columns that get its results
-    empties: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -74,17 +70,7 @@ class Outcomes:
     faults: dict[int, list[Fault]] = field(default_factory=dict)
 
 
-class Seeker(Protocol):
-    """What can name the nearest key for a message."""
-
-    def nearest(self, lookup: Lookup, value: str) -> str | None:
-        """Return the existing key most like this one, for the message of a missing reference.
-
-        A hint, so its cost is bounded: None for keys of several parts, and after MAX_NEAREST calls on this session.
-        """
-
-
-class Session(Seeker, Protocol):
+class Session(Protocol):
     """One connection to the target, as the engine uses it. Errors not about the data are raised as errors.TargetUnavailable."""
 
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
@@ -108,6 +94,9 @@ class Session(Seeker, Protocol):
     def same(self, lookup: Lookup, keys: list[Text]) -> list[int]:
         """Return for each key row the number of the first row that has an equal key, as the target compares them."""
 
+    def nearest(self, lookup: Lookup, value: str) -> str | None:
+        """Return the existing key most like this one, for the message of a missing reference; None for keys that are not one text."""
+
     def write(self, ops: Ops) -> Outcomes:
         """Carry out the ops with the result that they would have had one by one, in order."""
 
@@ -119,6 +108,15 @@ class Session(Seeker, Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+
+
+def plain(value: object) -> str:
+    r"""Return a value as receipts show it: bytes as PostgreSQL writes them.
+
+    >>> plain(7), plain(b"\x0a\xff"), plain(None)
+    ('7', '\\x0aff', '')
+    """
+    return "" if value is None else "\\x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
 def shown(entity: EntityPlan, text: str) -> str:

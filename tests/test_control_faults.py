@@ -61,7 +61,6 @@ BAD_MAPPINGS = [  # table, mapping, and what is wrong with it
     ("flights", "origin: {converter: {type: CodeReferenceLookup, input: a, column: nam}}",
      ["converter.column: there is no column of airports 'nam'"]),
     ("customer", "id: {converter: {type: CodeReferenceLookup, input: a, column: details}}", ["converter: *"]),
-    ("customer", "id: {converter: {type: CodeReferenceLookup, input: a, column: raw}}", ["converter: *"]),
     ("resource_trade", "id: {converter: {type: CodeReferenceLookup, input: a}}", [
         "converter: resource_trade has neither a column `code` nor a unique text column: say by `column` where the code stands",
     ]),

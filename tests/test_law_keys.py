@@ -26,6 +26,36 @@ def test_rows_with_keys_of_bytes_are_found_changed_and_deleted(target_url: str, 
     gone = run_import(target_url, control % "Delete", {"f.csv": "k,name\n00ff,\n02,\n00ff,\n"}, tmp_path, chunk_records=chunk_records)
     assert gone.codes == ["RecordDeleted", "RecordNotFound", "RecordNotFound"]
     assert sql(target_url, "SELECT name FROM blobs") == [("X",)]
+    ids = [[row["EntityId"] for row in done.results] for done in (merged, again, gone)]
+    assert ids == [["\\x00ff", "\\x01", "\\x00ff"], ["\\x00ff", "\\x01"], ["\\x00ff", "", ""]]
+    assert gone.results[1]["Message"] == "There is no Blob with k '\\x02' to delete"
+
+
+@pytest.mark.parametrize("chunk_records", [1, 5000])
+def test_rows_are_looked_up_by_bytes(target_url: str, tmp_path: Path, chunk_records: int) -> None:
+    """A reference may be found by a column of bytes, a digest for one, and so may the record itself."""
+    kind = "blob" if target_url.startswith("sqlite") else "bytea"
+    ddl(
+        target_url,
+        f"CREATE TABLE part(id SERIAL PRIMARY KEY, digest {kind} UNIQUE); "
+        f"CREATE TABLE stock(id SERIAL PRIMARY KEY, tag {kind} UNIQUE, part_id bigint REFERENCES part(id));",
+    )
+    sql(target_url, f"INSERT INTO part(digest) VALUES ({'x' if kind == 'blob' else ''}'{'' if kind == 'blob' else chr(92) + 'x'}00ff')")
+    control = """
+entities:
+- entity: Stock
+  input: [tag, digest]
+  mappings:
+  - id: {converter: {type: CodeReferenceLookup, column: tag, input: tag}}
+  - tag:
+  - part_id: {converter: {type: ReferenceLookup, properties: {"part->digest": digest}}}
+files: {f.csv: {entity: Stock, action: Merge}}
+"""
+    data = "tag,digest\n01,00FF\n02,00fe\n01,00ff\n0g,00ff\n"
+    done = run_import(target_url, control, {"f.csv": data}, tmp_path, chunk_records=chunk_records)
+    assert done.codes == ["RecordCreated", "ReferenceNotFound", "RecordUnchanged", "InvalidBinary"]
+    assert done.results[1]["Message"] == "There is no row in part with digest '\\x00fe'"
+    assert sql(target_url, "SELECT count(*) FROM stock JOIN part ON part.id = part_id") == [(1,)]
 
 
 def test_a_file_of_keys_alone_changes_nothing(target_url: str, tmp_path: Path) -> None:

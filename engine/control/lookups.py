@@ -15,7 +15,7 @@ BY_PROPERTIES = "ReferenceLookup"
 OPTIONS = {CODE: ("type", "input", "column", "missing"), BY_PROPERTIES: ("type", "properties", "missing")}
 
 MAX_STEPS = 8  # through references, in one property
-_NOT_COMPARABLE = frozenset({Kind.JSON, Kind.ARRAY, Kind.BINARY})
+_NOT_COMPARABLE = frozenset({Kind.JSON, Kind.ARRAY})
 _WITHOUT_EQUALITY = frozenset({"xml", "point", "line", "lseg", "box", "path", "polygon", "circle"})
 
 

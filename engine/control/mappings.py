@@ -110,7 +110,8 @@ def _looked_up(owner: Owner, name: str, place: Place) -> Mapping | None:
     if found is None:
         return None
     fk, table = found
-    entity = owner.target.names_of(table)[0]
+    name_of, *others = owner.target.names_of(table)
+    entity = name_of if others else f"row in {name_of}"  # a table that no entity of this control file is kept in
     lookup = lookups.lookup(owner.target, asked, entity, table, lookups.referenced_columns(fk, table))
     columns = tuple(owner.table.columns[column] for column in fk.columns)
     return None if lookup is None else Mapping(columns, Source(), lookup=lookup)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import psycopg
 
-from engine.ops import MAX_NEAREST, Found
+from engine.ops import Found
 from engine.plan import Lookup, Text
 from engine.tables import Kind, quote
 from engine.target.postgresql import sql
@@ -28,13 +28,12 @@ class Finding(Transaction):
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         """See Transaction."""
         super().__init__(connection)
-        self._nearest: dict[tuple[int, str], str | None] = {}
-        self._all_keys: dict[int, list[str] | None] = {}
+        self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}  # the keys of small tables, in this transaction
 
-    def renew(self) -> None:
-        """See Session.renew."""
-        self._nearest.clear()
+    def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
+        """See Session.begin."""
         self._all_keys.clear()
+        super().begin(run, fence, is_strict_constraints)
 
     def find(self, lookup: Lookup, keys: list[Text]) -> Found:
         """See Session.find."""
@@ -99,13 +98,8 @@ class Finding(Transaction):
         """See Session.nearest."""
         if len(lookup.parts) > 1 or lookup.parts[0].path or lookup.parts[0].column.kind is not Kind.TEXT:
             return None
-        asked = (id(lookup), value)
-        if asked not in self._nearest:
-            if len(self._nearest) >= MAX_NEAREST:
-                return None
-            close = difflib.get_close_matches(value, self._candidates(lookup, value), n=1)
-            self._nearest[asked] = close[0] if close else None
-        return self._nearest[asked]
+        close = difflib.get_close_matches(value, self._candidates(lookup, value), n=1)
+        return close[0] if close else None
 
     def _candidates(self, lookup: Lookup, value: str) -> list[str]:
         """Return the keys among which the nearest is sought: all of a small table, else the neighbours in the index's order."""
@@ -113,8 +107,9 @@ class Finding(Transaction):
         with self._unless_about_data():
             if id(lookup) not in self._all_keys:
                 rows = self._cursor.execute(f"SELECT {column}::text FROM {table} LIMIT {_SMALL_TABLE + 1}").fetchall()
-                self._all_keys[id(lookup)] = [r[0] for r in rows if r[0] is not None] if len(rows) <= _SMALL_TABLE else None
-            all_keys = self._all_keys[id(lookup)]
+                small = [r[0] for r in rows if r[0] is not None] if len(rows) <= _SMALL_TABLE else None
+                self._all_keys[id(lookup)] = (lookup, small)  # the look-up itself too, lest its id be given to another one
+            all_keys = self._all_keys[id(lookup)][1]
             if all_keys is not None:
                 return all_keys
             if not sql.is_indexed(lookup):

@@ -27,5 +27,5 @@ class OneByOne(Finding):
                 outcomes.kinds[op], outcomes.ids[op] = outcome, row_id or ""
             else:
                 outcomes.kinds[op] = SKIPPED if outcome[0] == rowloop.LATE_SKIPPED else REFUSED
-                outcomes.faults[op] = [refusals.fault_of_outcome(self, ops, op, outcome)]
+                outcomes.faults[op] = [refusals.fault_of_outcome(ops, op, outcome)]
         return outcomes

@@ -8,7 +8,7 @@ from engine import faults as f
 from engine.apply import forbidden
 from engine.faults import Fault, fault
 from engine.lookup import said
-from engine.ops import Ops, Seeker, shown
+from engine.ops import Ops, shown
 from engine.target.postgresql import rowloop
 
 
@@ -68,13 +68,13 @@ def _foreign_key(ops: Ops, op: int, refused: Refused) -> Fault:
     return fault(f.FOREIGN_KEY_VIOLATED, column, value, reason=f"does not exist in {key.table}", constraint=refused.constraint)
 
 
-def fault_of_outcome(session: Seeker, ops: Ops, op: int, outcome: str) -> Fault:
+def fault_of_outcome(ops: Ops, op: int, outcome: str) -> Fault:
     """Return the fault behind an outcome of the row loop other than a refusal."""
     identity = ops.entity.identity
     if outcome == rowloop.NOT_WRITTEN or identity is None:
         return fault(f.NOT_WRITTEN)
     if outcome in (rowloop.FORBIDDEN_FOUND, rowloop.FORBIDDEN_ABSENT, rowloop.VANISHED):
-        return forbidden(session, ops, op, outcome == rowloop.FORBIDDEN_FOUND)
+        return forbidden(ops, op, outcome == rowloop.FORBIDDEN_FOUND)
     if outcome == rowloop.AMBIGUOUS:
         return said(f.LOOKUP_AMBIGUOUS, identity, ops.keys, op, ops.entity.is_identity_masked)
     late = ops.late[int(outcome[1:]) - 1]

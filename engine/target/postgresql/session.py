@@ -33,6 +33,7 @@ class PostgresSession(OneByOne):
 
     def write(self, ops: Ops) -> Outcomes:
         """See Session.write."""
+        self._all_keys.clear()  # those of this table are about to change
         shape = self._shape(ops)
         if ops.is_strict or not shape.can_be_a_set:
             return self._loop(ops)
@@ -48,7 +49,6 @@ class PostgresSession(OneByOne):
 
     def renew(self) -> None:
         """See Session.renew."""
-        super().renew()
         self._shapes.clear()
 
     def _shape(self, ops: Ops) -> Shape:

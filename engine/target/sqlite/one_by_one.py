@@ -116,7 +116,7 @@ class OneByOne:
             raise _Refused(said(f.LOOKUP_AMBIGUOUS, self.identity, self.ops.keys, op, self.ops.entity.is_identity_masked))
         kind = decide(self.ops.action, bool(found.rows))
         if kind is None:
-            raise _Refused(forbidden(self.session, self.ops, op, is_found=bool(found.rows)))
+            raise _Refused(forbidden(self.ops, op, is_found=bool(found.rows)))
         return kind, found.rows.get(0)
 
     # Writing --------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ class OneByOne:
         if kind == INSERT:
             return self._insert(op)
         if locator is None:
-            raise _Refused(forbidden(self.session, self.ops, op, is_found=False))
+            raise _Refused(forbidden(self.ops, op, is_found=False))
         self.outcomes.ids[op] = id_of(self.table, locator)
         at = sql.at(self.table, self.identity)
         referred = self.session.deferred.referred(self.table, at, locator) if self.is_watched else []
@@ -165,7 +165,7 @@ class OneByOne:
         parameters = [*locator, *values]
         state = self.connection.execute(f"SELECT {sql.differs(columns, given)} FROM {self.table.quoted} WHERE {at}", parameters).fetchone()
         if state is None:
-            raise _Refused(forbidden(self.session, self.ops, op, is_found=False))
+            raise _Refused(forbidden(self.ops, op, is_found=False))
         if not state[0]:
             return UNCHANGED
         done = self.connection.execute(sql.update(self.table, self.identity, columns, given), parameters)
@@ -177,7 +177,7 @@ class OneByOne:
         done = self.connection.execute(sql.delete(self.table, self.identity), locator)
         if done.rowcount == 0 and not self.table.has_rewrites:
             is_there = self.connection.execute(f"SELECT 1 FROM {self.table.quoted} WHERE {at}", locator).fetchone()
-            raise _Refused(fault(f.NOT_WRITTEN) if is_there else forbidden(self.session, self.ops, op, is_found=False))
+            raise _Refused(fault(f.NOT_WRITTEN) if is_there else forbidden(self.ops, op, is_found=False))
         return DELETED
 
     def _refuse_missing_parent(self, op: int, at: str, locator: Sequence[Any]) -> None:

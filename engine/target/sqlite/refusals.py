@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from engine import faults as f
 from engine.faults import Fault, fault
-from engine.ops import DELETE, Ops, shown
+from engine.ops import DELETE, Ops, plain, shown
 from engine.tables import ForeignKey, quote
 from errors import TargetUnavailable
 
@@ -55,7 +55,7 @@ def foreign_key(connection: sqlite3.Connection, ops: Ops, op: int, kind: str) ->
             return missing_parent(ops, op, key)
     identity = ops.entity.identity
     column = ", ".join(p.column.name for p in identity.parts) if identity else ""
-    value = "***" if ops.entity.is_identity_masked else ", ".join(str(part[op]) for part in ops.keys)
+    value = "***" if ops.entity.is_identity_masked else ", ".join(plain(part[op]) for part in ops.keys)
     users = ", ".join(dict.fromkeys(name for _, name in ops.entity.table.referenced_by))
     return fault(
         f.FOREIGN_KEY_VIOLATED, column, value, reason="other rows still refer to", constraint=f"from {users}" if users else "unknown"
@@ -103,5 +103,5 @@ def _value(ops: Ops, op: int, column: str) -> str:
     for written in ops.written:
         if written.column.name == column:
             value = written.values[op]
-            return "***" if written.is_masked else "" if value is None else str(value)
+            return "***" if written.is_masked else plain(value)
     return ""

@@ -11,7 +11,7 @@ from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
 
 from engine.apply import forbidden
-from engine.ops import CREATED, DELETE, DELETED, INSERT, REFUSED, UNCHANGED, UPDATE, UPDATED, Ops, Outcomes, Written
+from engine.ops import CREATED, DELETE, DELETED, INSERT, REFUSED, UNCHANGED, UPDATE, UPDATED, Ops, Outcomes, Written, plain
 from engine.target.sqlite import refusals, sql
 from engine.target.sqlite.values import column_of, id_of, is_ruled, next_rowid, refuse, update_values
 
@@ -118,8 +118,8 @@ class Runs:
         if not key:
             return [""] * (stop - start)
         if len(key) == 1 and None not in key[0]:
-            return list(map(str, key[0]))
-        return [",".join("" if part is None else str(part) for part in row) for row in zip(*key, strict=True)]
+            return list(map(plain, key[0]))
+        return [",".join(map(plain, row)) for row in zip(*key, strict=True)]
 
     def _give_ids(self, start: int, stop: int, ids: list[str]) -> None:
         for op in self.outcomes.faults:
@@ -167,5 +167,5 @@ class Runs:
         if unchanged == REFUSED:
             for op in range(start, stop):
                 if kinds[op] == REFUSED and op not in self.outcomes.faults:
-                    self.outcomes.faults[op] = [forbidden(self.session, self.ops, op, is_found=False)]
+                    self.outcomes.faults[op] = [forbidden(self.ops, op, is_found=False)]
         self._give_ids(start, stop, [id_of(self.table, row) for row in found])

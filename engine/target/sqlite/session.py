@@ -17,7 +17,7 @@ import orjson
 from engine import ledger
 from engine.faults import DEFERRED_VIOLATED, Fault, fault
 from engine.ledger import LedgerEntry
-from engine.ops import MAX_NEAREST, Found, Ops, Outcomes
+from engine.ops import Found, Ops, Outcomes
 from engine.plan import Lookup, Text
 from engine.tables import Kind, quote
 from engine.target.sqlite import refusals, sql
@@ -35,8 +35,7 @@ class SqliteSession:
         self.deferred = DeferredKeys(connection)
         self._is_strict = True
         self._literals: dict[str, Any] = {}
-        self._sought = 0  # nearest keys
-        self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}
+        self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}  # the keys of small tables, in this transaction
 
     def is_idle(self) -> bool:
         """See Session.is_idle."""
@@ -44,13 +43,12 @@ class SqliteSession:
 
     def renew(self) -> None:
         """See Session.renew."""
-        self._sought = 0
-        self._all_keys.clear()
         self.deferred = DeferredKeys(self.connection)
 
     # Transactions ---------------------------------------------------------------------------------------------------
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
         """Take the write lock and check the fence."""
+        self._all_keys.clear()
         with self._or_unavailable():
             self.connection.execute("BEGIN IMMEDIATE")
             ledger.check_fence(self.connection, run, fence, "sqlite")
@@ -135,9 +133,6 @@ class SqliteSession:
     def nearest(self, lookup: Lookup, value: str) -> str | None:
         """See Session.nearest."""
         if len(lookup.parts) > 1 or lookup.parts[0].path or lookup.parts[0].column.kind is not Kind.TEXT:
-            return None
-        self._sought += 1
-        if self._sought > MAX_NEAREST:
             return None
         with self._or_unavailable():
             close = difflib.get_close_matches(value, self._candidates(lookup, value), n=2)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from engine.ops import INSERT, REFUSED, Ops, Outcomes, Written
+from engine.ops import INSERT, REFUSED, Ops, Outcomes, Written, plain
 from engine.tables import Table
 from engine.target.sqlite import refusals
 
@@ -66,4 +66,4 @@ def next_rowid(connection: sqlite3.Connection, quoted: str, name: str, is_autoin
 
 def id_of(table: Table, locator: Sequence[Any] | None) -> str:
     """Return a row's id as receipts show it."""
-    return ",".join(map(str, locator)) if locator and table.primary_key else ""
+    return ",".join(map(plain, locator)) if locator and table.primary_key else ""
