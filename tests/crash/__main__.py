@@ -1,4 +1,4 @@
-"""Print the crash matrix: `python -m tests.crash [--every STEP] [WORD ...]`.
+"""Print the crash matrix: `python -m tests.crash [--every STEP] [--jobs N] [WORD ...]`.
 
 A kill at every call of every set-up (or every STEP-th), then kills of two workers one after the other; WORDs choose set-ups by their names.
 """
@@ -6,16 +6,27 @@ A kill at every call of every set-up (or every STEP-th), then kills of two worke
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 from tests import postgresql
-from tests.crash.matrix import SET_UPS, Matrix, Tally
+from tests.crash.matrix import SET_UPS, SetUp, Tally
+from tests.crash.shares import DATABASES, Share
+
+SHARES = 2  # parts that a set-up is cut into, so that no process is left with the longest one alone
+# What a killed process has written is there for the next one whether a disk has it or not, so the matrix may work in memory.
+MEMORY = Path("/dev/shm")
 
 
 def main() -> int:
@@ -23,40 +34,52 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash")
     parser.add_argument("words", nargs="*")
     parser.add_argument("--every", type=int, default=1, help="kill at every so many calls only")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, DATABASES), help="how many processes do the killing")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="crash"))
-    port = free_port()
-    valkey = subprocess.Popen(valkey_command(port, folder, is_kept=False), start_new_session=True, preexec_fn=end_with_parent)
-    wait_until(lambda: answers(port), valkey, "Valkey")
-    server = postgresql.Server.start(next(iter(postgresql.versions().values())))
-    total = Tally()
-    try:
-        for number, set_up in enumerate(s for s in SET_UPS if all(word in str(s) for word in given.words)):
-            matrix = Matrix(set_up, folder / str(number), f"redis://127.0.0.1:{port}/0", server.url("postgres"))
-            tally = kill_everywhere(matrix, given.every, random.Random(f"{given.seed} {set_up}"))
-            matrix.close()
-            print(f"{set_up!s:60} {len(matrix.sites):4} calls {tally}", flush=True)
-            print(*tally.wrong, sep="\n", end="", flush=True)
-            total.add(tally)
-    finally:
-        server.stop()
-        stop(valkey)
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"{'all':60} {total}")
+    started, total = time.monotonic(), Tally()
+    set_ups = [s for s in SET_UPS if all(word in str(s) for word in given.words)]
+    with _servers() as (folder, port, server_url):
+        shares = list(_shares(set_ups, given.every, str(given.seed), folder, port, server_url))
+        with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+            open_shares: dict[SetUp, Tally] = {}
+            for number, (set_up, calls, tally) in enumerate(pool.map(Share.kill, shares)):
+                open_shares.setdefault(set_up, Tally()).add(tally)
+                if number + 1 == len(shares) or shares[number + 1].set_up != set_up:
+                    done = open_shares.pop(set_up)
+                    print(f"{set_up!s:60} {calls:4} calls {done}", *done.wrong, sep="\n", flush=True)
+                    total.add(done)
+    print(f"{'all':60} {total}, in {time.monotonic() - started:.0f} s")
     return int(bool(total.wrong or total.lost or total.doubled or total.receipts or total.unfinished))
 
 
-def kill_everywhere(matrix: Matrix, every: int, chance: random.Random) -> Tally:
-    """Kill at each call, from a first one drawn by lot where only some are wanted; and, a tenth as often, kill the second worker too."""
-    total = Tally()
-    calls = len(matrix.sites)
-    for call in range(1 if every == 1 else chance.randint(1, every), calls + 1, every):
-        total.add(matrix.kill(call))
-    for _ in range(calls // every // 10):
-        total.add(matrix.kill(chance.randint(1, calls), chance.randint(1, calls)))
-    return total
+def _shares(set_ups: list[SetUp], every: int, seed: str, folder: Path, port: int, server_url: str) -> Iterator[Share]:
+    """Cut the kills into parts, from a first call drawn by lot where only some are wanted."""
+    number = 0
+    for set_up in set_ups:
+        first = 1 if every == 1 else random.Random(f"{seed} {set_up}").randint(1, every)
+        for part in range(SHARES):
+            yield Share(number, set_up, first + part * every, every * SHARES, seed, folder, port, server_url)
+            number += 1
+
+
+@contextmanager
+def _servers() -> Iterator[tuple[Path, int, str]]:
+    """Give a folder, the port of a Valkey and the URL of a PostgreSQL server, all gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="crash", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    port = free_port()
+    valkey = subprocess.Popen(valkey_command(port, folder, is_kept=False), start_new_session=True, preexec_fn=end_with_parent)
+    try:
+        wait_until(lambda: answers(port), valkey, "Valkey")
+        server = postgresql.Server.start(next(iter(postgresql.versions().values())))
+        try:
+            yield folder, port, server.url("postgres")
+        finally:
+            server.stop()
+    finally:
+        stop(valkey)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from dev.servers import end_with_parent
 from engine.target import open_target
 from settings import Settings
 from spool import open_spool
+from tests.crash.copies import Copies, PostgresCopies, SqliteCopies
 
 ROOT = Path(__file__).parent.parent.parent
 TABLES = (
@@ -129,41 +129,25 @@ class Tally:
 
 
 class Matrix:
-    """One set-up: its template, copied for every kill, and the process that forks workers."""
+    """One set-up: its prepared installation, brought back for every kill, and the process that forks workers."""
 
     def __init__(self, set_up: SetUp, folder: Path, redis_url: str, server_url: str) -> None:
-        """`server_url`: of PostgreSQL; databases are made there and dropped again."""
-        self.set_up, self._folder, self._redis_url, self._server_url = set_up, folder, redis_url, server_url
-        self._template = folder / "template"
-        self._number = 0
-        self._name = f"crash{random.getrandbits(40):x}"
+        """`server_url`: of PostgreSQL; a database is made there and dropped again."""
+        self.set_up = set_up
+        self._copies: Copies = PostgresCopies(folder, server_url) if set_up.database == "postgresql" else SqliteCopies(folder)
+        self._environment = self._copies.urls() | {"REDIS_URL": redis_url, "CHUNK_RECORDS": str(CHUNK_RECORDS)}
+        self._log = folder / "log"
         self._driver = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.driver"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             preexec_fn=end_with_parent,
         )  # fmt: skip
         self.batch_id = 0
-        self._make_template()
-        self.reference, self.sites = self._undisturbed()
+        self._prepare()
+        self._work(is_warm_up=True)
+        self.reference, self.sites = self._undisturbed(folder / "calls")
 
-    # The copies -----------------------------------------------------------------------------------------------------
-    def _environment(self, folder: Path, name: str) -> dict[str, str]:
-        target = f"sqlite:///{folder / 'target.db'}"
-        catalog = f"sqlite:///{folder / 'catalog.db'}"
-        if self.set_up.database == "postgresql":
-            target = catalog = f"{self._server_url.rpartition('/')[0]}/{name}"
-        made = {"TARGET_URL": target, "CATALOG_URL": catalog, "SPOOL_URL": f"file:{folder / 'spool'}", "REDIS_URL": self._redis_url}
-        return made | {"CHUNK_RECORDS": str(CHUNK_RECORDS)}
-
-    def _sql(self, statement: str) -> None:
-        with psycopg.connect(self._server_url, autocommit=True) as server:
-            server.execute(statement.encode())
-
-    def _make_template(self) -> None:
-        self._template.mkdir(parents=True)
-        if self.set_up.database == "postgresql":
-            self._sql(f"CREATE DATABASE {self._name}_0")
-        environment = self._environment(self._template, f"{self._name}_0")
-        settings = Settings.from_environment(environment)
+    def _prepare(self) -> None:
+        settings = Settings.from_environment(self._environment)
         migrate.upgrade(settings.catalog_url)
         target = open_target(settings.target_url)
         target.create_ledger()
@@ -175,6 +159,7 @@ class Matrix:
         connection.close()
         target.close()
         self._schedule(settings)
+        self._copies.keep()
 
     def _schedule(self, settings: Settings) -> None:
         engine, spool = catalogs.connect(settings.catalog_url), open_spool(settings.spool_url)
@@ -196,79 +181,66 @@ class Matrix:
         batches.schedule(engine, self.batch_id, Options(execution=self.set_up.execution), tables)
         engine.dispose()
 
-    def _copy(self) -> tuple[Path, dict[str, str], str]:
-        self._number += 1
-        folder, name = self._folder / str(self._number), f"{self._name}_{self._number}"
-        shutil.copytree(self._template, folder)
-        if self.set_up.database == "postgresql":
-            self._sql(f"CREATE DATABASE {name} TEMPLATE {self._name}_0")
-        return folder, self._environment(folder, name), name
-
-    def _drop(self, folder: Path, name: str) -> None:
-        shutil.rmtree(folder)
-        if self.set_up.database == "postgresql":
-            self._sql(f"DROP DATABASE {name} WITH (FORCE)")
-
     def close(self) -> None:
         """End the driver, and drop what was made."""
         assert self._driver.stdin is not None and self._driver.stdout is not None
         self._driver.stdin.close()
         self._driver.wait(30)
         self._driver.stdout.close()
-        self._drop(self._template, f"{self._name}_0")
+        self._copies.close()
 
     # Runs -----------------------------------------------------------------------------------------------------------
-    def _work(self, environment: dict[str, str], folder: Path, kill_at: Any = None, calls: Path | None = None) -> int:
+    def _work(self, kill_at: Any = None, calls: Path | None = None, is_warm_up: bool = False) -> int:
         order = {
-            "environment": environment, "batch_id": self.batch_id, "kill_at": kill_at, "calls": calls and str(calls),
-            "log": str(folder / "log"),
+            "environment": self._environment, "batch_id": self.batch_id, "kill_at": kill_at, "calls": calls and str(calls),
+            "log": str(self._log), "is_warm_up": is_warm_up,
         }  # fmt: skip
         assert self._driver.stdin is not None and self._driver.stdout is not None
         self._driver.stdin.write(json.dumps(order) + "\n")
         self._driver.stdin.flush()
         return int(self._driver.stdout.readline())
 
-    def _undisturbed(self) -> tuple[Left, list[str]]:
-        folder, environment, name = self._copy()
-        status = self._work(environment, folder, None, folder / "calls")
+    def _undisturbed(self, calls: Path) -> tuple[Left, list[str]]:
+        self._copies.restore()
+        status = self._work(calls=calls)
         if status:
-            raise AssertionError(f"the undisturbed worker ended with {status}: {(folder / 'log').read_text()}")
-        left, sites = self._left(environment), (folder / "calls").read_text().splitlines()
+            raise AssertionError(f"the undisturbed worker ended with {status}: {self._log.read_text()}")
+        left, sites = self._left(), calls.read_text().splitlines()
         if not self.set_up.is_as_expected(left):
-            raise AssertionError(f"{self.set_up}: undisturbed, {left.state} {left.counts}: {(folder / 'log').read_text()}")
-        self._drop(folder, name)
+            raise AssertionError(f"{self.set_up}: undisturbed, {left.state} {left.counts}: {self._log.read_text()}")
         return left, sites
 
     def kill(self, *kills_at: Any) -> Tally:
         """Kill one worker after another, each at its call, have a last one finish, and compare."""
-        folder, environment, name = self._copy()
+        self._copies.restore()
+        self._log.unlink(missing_ok=True)
         tally = Tally()
         for kill_at in kills_at:
-            status = self._work(environment, folder, kill_at)
+            status = self._work(kill_at)
             if status not in (0, -9):
                 tally.wrong.append(f"{self.set_up}, {kill_at}: exit status {status}")
             tally.kills += status == -9
             tally.not_reached += status == 0
             tally.sites |= {kill_at[0] if isinstance(kill_at, list) else self.sites[min(kill_at, len(self.sites)) - 1]}
-            self._sweep(environment)
-        if self._work(environment, folder):
+            self._sweep()
+        if self._work():
             tally.wrong.append(f"{self.set_up}, {kills_at}: the last worker failed")
-        self._compare(self._left(environment), tally, f"{self.set_up}, killed at {kills_at}")
+        self._compare(self._left(), tally, f"{self.set_up}, killed at {kills_at}")
         if tally.wrong:
-            tally.wrong.append((folder / "log").read_text()[-3000:])
-        self._drop(folder, name)
+            tally.wrong.append(self._log.read_text()[-3000:])
         return tally
 
-    def _sweep(self, environment: dict[str, str]) -> None:
+    def _sweep(self) -> None:
         """Hand back what the dead worker held, once its lease is over: the clock is set ahead, instead of waiting for that."""
-        engine = catalogs.connect(environment["CATALOG_URL"])
+        engine = catalogs.connect(self._environment["CATALOG_URL"])
         later = clock.now() + timedelta(seconds=60)
         with mock.patch.object(clock, "now", lambda: later):
             batches.hand_back_expired(engine)
         engine.dispose()
 
     # What is left ---------------------------------------------------------------------------------------------------
-    def _left(self, environment: dict[str, str]) -> Left:
+    def _left(self) -> Left:
+        environment = self._environment
         engine, spool = catalogs.connect(environment["CATALOG_URL"]), open_spool(environment["SPOOL_URL"])
         batch = batches.get(engine, self.batch_id)
         engine.dispose()
