@@ -101,6 +101,17 @@ class DigestUnknown(LadingError):
     """The spool holds nothing under this digest."""
 
 
+class UploadUnknown(LadingError):
+    """There is no upload in parts of this id, or none any more."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"there is no upload {upload_id[:80]!r}")
+
+
+class UploadHeld(LadingError):
+    """Another request is writing to this upload in parts."""
+
+
 class TooLarge(LadingError):
     """More bytes than a limit allows; `limit` is in bytes."""
 

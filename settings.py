@@ -53,6 +53,14 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def hours(text: str) -> float:
+    """Read a number of hours greater than 0."""
+    try:
+        return seconds(text)
+    except ValueError:
+        raise ValueError("a number of hours greater than 0, such as 24 or 0.5") from None
+
+
 def port(text: str) -> int:
     """Read a TCP port."""
     if not re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) or not 1 <= int(text) <= 65535:
@@ -154,6 +162,9 @@ class Settings:
     secret_key: str | None = _setting(secret, None, "Signs cookies. Nothing uses cookies so far, so it may be left unset.", is_secret=True)
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
     max_upload_bytes: int = _setting(size, "5 GiB", "The largest file that may be uploaded.")
+    resume_hours: float = _setting(
+        hours, "24", "How long an upload in parts waits for its next bytes; one that broke off is forgotten then."
+    )
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
     max_field_chars: int = _setting(count, "1048576", "The longest cell of a file, in characters.")
     max_columns: int = _setting(count, "2000", "The most columns that a line may have.")

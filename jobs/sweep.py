@@ -40,6 +40,7 @@ class Sweep:
     worker: str  # the name of the worker it stands beside
     sweep_seconds: float
     idempotency_hours: float
+    resume_hours: float = 24
     alive_seconds: float = queues.ALIVE_SECONDS / 3
     _tidied_at: float = field(default=float("-inf"), init=False)
 
@@ -86,7 +87,7 @@ class Sweep:
     def tidy(self) -> None:
         """Delete what is too old to be of use: replies kept for repeated requests, uploads that broke off."""
         replies = idempotency.forget_old(self.catalog, kept_hours=self.idempotency_hours)
-        partials = self.spool.sweep_partials(PARTIAL_SECONDS)
+        partials = self.spool.sweep_partials(PARTIAL_SECONDS) + self.spool.uploads.expire(self.resume_hours * 3600)
         if replies or partials:
             log.info("deleted %d old replies and %d broken-off uploads", replies, partials)
 

@@ -25,7 +25,8 @@ from spool import parse_digest
 routes = Blueprint("file", __name__, url_prefix="/api")
 
 
-def _can_be_shown(name: str) -> None:
+def can_be_shown(name: str) -> None:
+    """Raise ValidationError for a file name that would not be shown as it is."""
     if any(map(download.moves_or_hides, name)):
         raise ValidationError("Not a file name: it holds control characters, or characters that turn the direction of writing.")
 
@@ -34,7 +35,7 @@ class FileRequest(Request):
     """The text fields of `POST /api/file`."""
 
     batch = Text(required=True)
-    name = Text(required=True, validate=[validate.Length(min=1, max=255), _can_be_shown])
+    name = Text(required=True, validate=[validate.Length(min=1, max=255), can_be_shown])
     digest = Text(load_default=None)
     sha256 = Text(load_default=None)
     replace = fields.Boolean(load_default=False)
@@ -66,8 +67,8 @@ def _digest(upload: Upload, given: dict[str, Any]) -> str:
 def _store(upload: Upload, digest: str, given: dict[str, Any]) -> Response:
     batch, name = visible_batch(given["batch"]), given["name"]
     # All that can be refused is refused before anything is stored; what changes in between, `attach` refuses again.
-    _refuse_unknown_name(batch, name)
-    _refuse_late_or_taken(batch, name, digest, given["replace"])
+    refuse_unknown_name(batch, name)
+    refuse_late_or_taken(batch, name, digest, given["replace"])
     if upload.receiver is not None:
         _, size = upload.receiver.commit()
         files.add(parts().catalog, digest, size, key_id=caller().id, name=download.display_name(upload.file_name))
@@ -77,7 +78,8 @@ def _store(upload: Upload, digest: str, given: dict[str, Any]) -> Response:
     return replies.bare(digest, {"digest": digest, "size": size, "batch": batch.id, "name": name, "attached": attached})
 
 
-def _refuse_unknown_name(batch: Batch, name: str) -> None:
+def refuse_unknown_name(batch: Batch, name: str) -> None:
+    """Refuse, with 422, a file for which the batch's control file has no place."""
     names = _file_names(batch.control)
     if names and "DEFAULT" not in names and name not in names:
         raise Refusal(
@@ -93,7 +95,8 @@ def _file_names(digest: str) -> tuple[str, ...]:
     return tuple(document.data.get("files") or ())
 
 
-def _refuse_late_or_taken(batch: Batch, name: str, digest: str, may_replace: bool) -> None:
+def refuse_late_or_taken(batch: Batch, name: str, digest: str, may_replace: bool) -> None:
+    """Refuse, with 409, a file for a batch that is not uploading any more, or that has another file of this name."""
     held = {file.name: file.digest for file in batches.files(parts().catalog, batch.id)}.get(name)
     if held == digest:
         return

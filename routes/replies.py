@@ -12,14 +12,25 @@ from flask import Response, g, request
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
 
-from errors import ControlFileInvalid, DigestMismatch, Problem, Refusal, SpoolFull, TargetUnavailable, TooLarge
+from errors import (
+    ControlFileInvalid,
+    DigestMismatch,
+    Problem,
+    Refusal,
+    SpoolFull,
+    TargetUnavailable,
+    TooLarge,
+    UploadHeld,
+    UploadUnknown,
+)
 
 log = logging.getLogger(__name__)
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TITLES = {
     400: "Bad request", 401: "Not authenticated", 403: "Not permitted", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
-    413: "Too large", 415: "Unsupported media type", 416: "Range not satisfiable", 422: "Cannot be carried out", 429: "Too many failures",
+    408: "Too slow", 410: "Gone", 412: "Precondition failed", 413: "Too large", 415: "Unsupported media type",
+    416: "Range not satisfiable", 422: "Cannot be carried out", 423: "Locked", 429: "Too many failures", 460: "Checksum mismatch",
     500: "Internal error", 503: "Unavailable", 507: "Spool full",
 }  # fmt: skip
 
@@ -112,6 +123,10 @@ def _refusal_of(error: Exception) -> Refusal | None:
             return Refusal(413, "too_large", f"The upload is {error}.")
         case SpoolFull():
             return Refusal(507, "spool_full", "The spool has no room for this; nothing was stored.")
+        case UploadUnknown():
+            return Refusal(404, "upload_unknown", f"Upload not found: {error}.")
+        case UploadHeld():
+            return Refusal(423, "upload_held", "Another request is writing to this upload; try again.", headers={"Retry-After": "1"})
         case TargetUnavailable():
             return Refusal(503, "target_unavailable", "The target database cannot be reached; try again.", headers=retry)
         case OperationalError():

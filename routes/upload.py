@@ -78,10 +78,10 @@ def receive_form(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upl
     if request.mimetype != "multipart/form-data":
         raise Refusal(415, "not_multipart", "A form is expected as multipart/form-data: curl -F name=... -F file=@...")
     said = _said_digests(request)
-    stream = _Hashed(_limited(request, max_bytes)) if said else _limited(request, max_bytes)
+    stream = _Hashed(limited(request, max_bytes)) if said else limited(request, max_bytes)
     parser = _Parser(spool, max_bytes)
     try:
-        with _broken_uploads_refused(max_bytes):
+        with broken_uploads_refused(max_bytes):
             fields, files = parser.parse(cast(IO[bytes], stream), _boundary(request), request.content_length)
         upload = Upload(_once(fields.items(multi=True)), None, "", stream.digest() if isinstance(stream, _Hashed) else None, said)
         for part, file in files.items(multi=True):
@@ -96,9 +96,9 @@ def receive_form(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upl
 def receive_body(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upload]:
     """Read a raw body into the spool; it is discarded unless it is committed in the block. Raises Refusal (400, 413, 415), SpoolFull."""
     said = _said_digests(request)
-    stream = _limited(request, max_bytes)
+    stream = limited(request, max_bytes)
     with spool.receive(max_bytes) as receiver:
-        with _broken_uploads_refused(max_bytes):
+        with broken_uploads_refused(max_bytes):
             while data := stream.read(_BUFFER_BYTES):
                 receiver.write(data)
         yield Upload({}, receiver, said_digests=said)
@@ -146,31 +146,32 @@ class _Hashed(RawIOBase):
         return self._hash.hexdigest()
 
 
-def _limited(request: Request, max_bytes: int) -> IO[bytes]:
+def limited(request: Request, max_bytes: int) -> IO[bytes]:
     """Return the body's stream, which ends with 413 at the limit; 413 before the first byte where its length is told in advance."""
     if request.content_encoding not in (None, "", "identity"):
         raise Refusal(
             415, "content_encoding", "Content-Encoding is not supported here: send the file as it is; .gz and .zst files are read."
         )
     if request.content_length is not None and request.content_length > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     # Werkzeug's limit is what is not reached: it refuses to read on there even to learn that nothing follows.
     request.max_content_length = max_bytes + 1
     return request.stream
 
 
-def _too_large(max_bytes: int) -> Refusal:
+def too_large(max_bytes: int) -> Refusal:
+    """Return the refusal of an upload of more than `max_bytes`."""
     return Refusal(413, "too_large", f"The upload is larger than the limit of {max_bytes} bytes.")
 
 
 @contextmanager
-def _broken_uploads_refused(max_bytes: int) -> Iterator[None]:
+def broken_uploads_refused(max_bytes: int) -> Iterator[None]:
     """Turn what can go wrong with a body on its way into refusals."""
     try:
         yield
     except (TooLarge, RequestEntityTooLarge) as error:
         detail = "" if isinstance(error, TooLarge) else f" (or a text field longer than {_FIELD_BYTES}, or more than {_PARTS} parts)"
-        refusal = _too_large(max_bytes)
+        refusal = too_large(max_bytes)
         raise Refusal(413, refusal.code, refusal.detail + detail) from error
     except ClientDisconnected as error:
         raise Refusal(400, "upload_broken_off", "The upload ended before its end.") from error

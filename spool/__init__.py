@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import BinaryIO, Protocol, Self
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, Protocol, Self
 from urllib.parse import unquote
 
 from errors import SettingInvalid
@@ -49,8 +50,59 @@ class Receiver(Protocol):
     def __exit__(self, *_exc: object) -> None: ...
 
 
+class HeldUpload(Protocol):
+    """An upload in parts that only its holder may change."""
+
+    facts: dict[str, Any]  # as they were given; `digest` and `size` are added once its bytes are stored
+    size: int  # bytes so far
+
+    def append(self, data: bytes, /) -> None:
+        """Take the bytes that follow. Raises SpoolFull; what had room of them stays, and counts."""
+
+    def cut(self, size: int) -> None:
+        """Forget all bytes behind the first `size`."""
+
+    def sync(self) -> None:
+        """Make durable what has come."""
+
+    def store(self, expected: str | None = None) -> str:
+        """Give the bytes their place under their digest and return it; a repeated call does what a broken-off one left to do.
+
+        Raises DigestMismatch when `expected` is another, SpoolFull.
+        """
+
+    def note(self, **facts: Any) -> None:
+        """Add facts, durably."""
+
+    def remove(self) -> None:
+        """Forget the upload, whatever has come of it; what is stored stays."""
+
+
+class Uploads(Protocol):
+    """Uploads in parts, by ids of 32 random hex digits; what has come of them outlives the process that took it."""
+
+    def create(self, upload_id: str, facts: dict[str, Any]) -> None:
+        """Begin an upload."""
+
+    def find(self, upload_id: str) -> tuple[dict[str, Any], int]:
+        """Return an upload's facts, and how many of its bytes are there. Raises UploadUnknown."""
+
+    def touched_at(self, upload_id: str) -> float:
+        """Return when bytes or facts last came, in seconds since the epoch. Raises UploadUnknown."""
+
+    def hold(self, upload_id: str) -> AbstractContextManager[HeldUpload]:
+        """Keep every other process and thread from an upload. Raises UploadUnknown, and UploadHeld where another has it."""
+
+    def expire(self, older_than_seconds: float) -> int:
+        """Forget the uploads for which nothing has come for so long, stored or not, unless one is held; return how many there were."""
+
+
 class Spool(Protocol):
     """A store of bytes by digest. All its functions may be called from any thread and process."""
+
+    @property
+    def uploads(self) -> Uploads:
+        """Return the uploads that arrive in parts."""
 
     def receive(self, max_bytes: int | None = None) -> Receiver:
         """Begin to store bytes; at most `max_bytes` of them."""

@@ -2,6 +2,7 @@
 
 sha256/ab/cd/<digest>    stored bytes, read-only
 partial/<random>         uploads on their way, on the same file system so that a rename is all it takes to store them
+uploads/<id>/            uploads that arrive in parts: see spool/resumable.py
 segments/<run>/<name>    results of runs that are not finished
 marker                   the spool's own random id
 lock                     taken shared when a blob is sent again, exclusively when one is deleted
@@ -26,6 +27,7 @@ import spool
 from errors import DigestMismatch, DigestUnknown
 from spool.files import full_disk_told, make_folder, put, sync_folder
 from spool.receiver import DirectoryReceiver
+from spool.resumable import DirectoryUploads
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class DirectorySpool:
         self._root = Path(root).absolute()
         for name in ("sha256", "partial", "segments"):
             make_folder(self._root / name)
+        self.uploads = DirectoryUploads(self._root / "uploads", self._keep)
 
     # Blobs ------------------------------------------------------------------------------------------------------
     def receive(self, max_bytes: int | None = None) -> DirectoryReceiver:

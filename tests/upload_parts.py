@@ -77,13 +77,13 @@ class Web:
 
 
 @contextmanager
-def running(folder: Path, max_upload_bytes: int, max_file_bytes: int | None = None) -> Iterator[Web]:
-    """Run the web process in a folder; `max_file_bytes` is the system's limit for files that it writes."""
+def running(folder: Path, max_upload_bytes: int, max_file_bytes: int | None = None, workers: int = 1, **more: str) -> Iterator[Web]:
+    """Run the web process in a folder; `max_file_bytes` is the system's limit for files that it writes, `more` are settings."""
     catalog_url, spool_dir, port = f"sqlite:///{folder / 'catalog.db'}", folder / "spool", free_port()
     migrate.upgrade(catalog_url)
     environment = {
         "TARGET_URL": f"sqlite:///{folder / 'target.db'}", "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{spool_dir}",
-        "REDIS_URL": "redis://127.0.0.1:1/0", "MAX_UPLOAD_BYTES": str(max_upload_bytes), "PATH": "/usr/bin:/bin",
+        "REDIS_URL": "redis://127.0.0.1:1/0", "MAX_UPLOAD_BYTES": str(max_upload_bytes), "PATH": "/usr/bin:/bin", **more,
     }  # fmt: skip
 
     def prepare() -> None:
@@ -91,7 +91,7 @@ def running(folder: Path, max_upload_bytes: int, max_file_bytes: int | None = No
         if max_file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
-    command = [sys.executable, "-m", "gunicorn", "--workers=1", "--threads=16", f"--bind=127.0.0.1:{port}", "wsgi:app"]
+    command = [sys.executable, "-m", "gunicorn", f"--workers={workers}", "--threads=16", f"--bind=127.0.0.1:{port}", "wsgi:app"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, preexec_fn=prepare)
     wait_until(lambda: answers(port), process, "gunicorn")
