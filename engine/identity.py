@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.convert import Converted, LookupKeys
-from engine.plan import Action, EntityPlan, KeyPart, Text
+from engine.plan import Action, EntityPlan, KeyPart, Missing, Text
 
 
 def keys_of(ready: Converted) -> LookupKeys | None:
@@ -18,15 +18,30 @@ def columns_as_sought(ready: Converted) -> frozenset[str]:
     identity = keys_of(ready)
     if identity is None:
         return frozenset()
-    written = {cells.column.name: cells for cells in ready.cells}
+    given = _given(ready)
     return frozenset(
         part.column.name
         for part, key in zip(identity.lookup.parts, identity.keys, strict=True)
-        if not part.path
-        and (cells := written.get(part.column.name))
-        and cells.empties <= ready.faults.keys()
-        and _is_same(cells.values, key, ready)
+        if not part.path and (column := given.get(part.column.name)) and _is_same(column, key, ready)
     )
+
+
+def _given(ready: Converted) -> dict[str, Text]:
+    """Return the texts that columns get, as far as they are known before the database is asked.
+
+    A reference gets what its look-up finds. Where that is a column by which the look-up seeks, and a text is that column's identity, it is
+    the very text sought, unless the record is refused or skipped.
+    """
+    given = {cells.column.name: cells.values for cells in ready.cells if cells.empties <= ready.faults.keys()}
+    for wanted in ready.lookups:
+        lookup, mapping = wanted.lookup, wanted.mapping
+        if mapping is None or lookup.missing is Missing.CLEAR or not wanted.empties <= ready.faults.keys():
+            continue
+        sought = {p.column.name: key for p, key in zip(lookup.parts, wanted.keys, strict=True) if not p.path and p.column.is_text_identity}
+        for column, result in zip(mapping.columns, lookup.results, strict=True):
+            if result.name in sought:
+                given[column.name] = sought[result.name]
+    return given
 
 
 def is_steady(entity: EntityPlan, action: Action, ready: Converted) -> bool:

@@ -18,7 +18,7 @@ Converter = Callable[[Text], tuple[Text, Faults]]
 """A whole column in, the whole column out as canonical text (bytes for binary columns of SQLite), with what is wrong by row.
 
 None passes through as None. A row with a fault has None. Canonical text is what the target's own cast reads back exactly, and, where
-the column `is_text_identity`, the one text that every equal value has (`7` for `007`).
+the column `is_text_identity`, the one text that every equal value has, as the target prints it (`7` for `007`).
 """
 
 

@@ -51,8 +51,9 @@ class Column:
     bits: int | None = None  # INTEGER: 16, 32 or 64
     labels: tuple[str, ...] = ()  # ENUM
     element: Column | None = None  # ARRAY
-    is_text_identity: bool = False  # two values are equal if and only if their canonical texts are
+    is_text_identity: bool = False  # two values are equal if and only if their canonical texts are, which the target prints too
     is_exact: bool = False  # the type's `=` tells apart every two values that print differently
+    is_padded: bool = False  # PostgreSQL: blanks at the end of a text do not count, and are not printed
     collation: str | None = None  # where it is not the type's own: PostgreSQL as SQL, quoted; SQLite its name
     is_default_usable: bool = True  # False: the default draws from a sequence that our role may not use
     affinity: str | None = None  # SQLite: TEXT, NUMERIC, INTEGER, REAL or BLOB

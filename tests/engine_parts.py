@@ -16,11 +16,14 @@ from typing import Any
 import psycopg
 
 import clock
+from engine.chunk import Block, Chunk
 from engine.control import compile
-from engine.plan import Plan
+from engine.convert import Context, Converted, convert
+from engine.plan import Action, FilePlan, Plan
 from engine.results import Counts
 from engine.run import RunFile, RunOrder, carry_out, clear
 from engine.target import open_target
+from engine.writers import Footprint
 from schemas.control import parse
 from spool import open_spool
 
@@ -75,6 +78,21 @@ def plan_of(url: str, control: str) -> Plan:
         return compile(parse(control.encode()), target.tables(), target.dialect)
     finally:
         target.close()
+
+
+def made_ready(plan: Plan, entity: str, action: Action, *rows: tuple[str, ...]) -> tuple[Block, Converted]:
+    """Convert rows of an entity's inputs as one block."""
+    found = plan.entity(entity)
+    assert found is not None
+    block = Block(found, action, found.inputs, [list(c) for c in zip(*rows, strict=True)], range(len(rows)))
+    context = Context(now=clock.now(), batch_id=1, file_name="f.csv")
+    return block, convert(block, FilePlan("f.csv"), range(1, len(rows) + 1), context)
+
+
+def footprint_of(plan: Plan, entity: str, action: Action, *rows: tuple[str, ...]) -> Footprint:
+    """Work out what a chunk of one block would touch."""
+    block, ready = made_ready(plan, entity, action, *rows)
+    return Footprint.of(Chunk(0, 0, "f.csv", range(len(rows)), blocks=[block]), [ready])
 
 
 def run_import(

@@ -49,7 +49,7 @@ def test_postgresql_casts_what_converters_accept(kind, sql_type, values, target_
         connection.execute("SET timezone = 'UTC'")
         for text in canonical:
             again = connection.execute(f"SELECT (%s::text::{sql_type})::text", [text]).fetchall()[0][0]
-            if kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.UUID, Kind.DATE, Kind.BINARY):
+            if kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.UUID, Kind.DATE, Kind.BINARY, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ, Kind.TIME):
                 assert again == text
             assert connection.execute(f"SELECT %s::text::{sql_type}::text = %s::text::{sql_type}::text", [again, text]).fetchall()[0][0]
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from engine.chunk import Block, Chunk
-from engine.convert import Context, convert
-from engine.plan import Action, FilePlan, Plan
-from engine.writers import Footprint
-from tests.engine_parts import plan_of, run_import, sql
+from engine.plan import Action, Plan
+from tests.engine_parts import footprint_of, plan_of, run_import, sql
 from tests.test_law import ITEM_TABLE, ddl, items
 
 SIZES = (1, 5000)
@@ -146,16 +142,6 @@ files: {f.csv: {entity: Part, action: %s}}
         assert done.codes == ["RecordUpdated", "ReferenceNotFound"]
 
 
-def _footprint(plan: Plan, entity: str, action: Action, *rows: tuple[str, ...]) -> Footprint:
-    """Work out what a chunk of one block would touch."""
-    found = plan.entity(entity)
-    assert found is not None
-    block = Block(found, action, found.inputs, [list(c) for c in zip(*rows, strict=True)], range(len(rows)))
-    context = Context(now=datetime.now(UTC), batch_id=1, file_name="f.csv")
-    ready = convert(block, FilePlan("f.csv"), range(1, len(rows) + 1), context)
-    return Footprint.of(Chunk(0, 0, "f.csv", range(len(rows)), blocks=[block]), [ready])
-
-
 TWO_KEYS = """
 entities:
 - {entity: ByCode, table: thing, input: [code, name], mappings: [{id: {converter: {type: CodeReferenceLookup, input: code}}}, {code: }]}
@@ -183,15 +169,15 @@ def two_keys(target_url_pg: str) -> Plan:
 
 def test_two_writers_go_beside_each_other_under_different_keys_only(two_keys: Plan) -> None:
     """Chunks of one table share it under different keys of the same columns; of different columns, or renaming, they do not."""
-    a = _footprint(two_keys, "ByCode", Action.MERGE, ("a", "n"))
-    assert a.can_go_beside(_footprint(two_keys, "ByCode", Action.MERGE, ("b", "n")))
-    assert not a.can_go_beside(_footprint(two_keys, "ByCode", Action.MERGE, ("b", "n"), ("a", "n")))
-    assert not a.can_go_beside(_footprint(two_keys, "ByName", Action.MERGE, ("b", "n")))
-    assert not a.can_go_beside(_footprint(two_keys, "Renamed", Action.MERGE, ("b", "a")))
-    assert a.can_go_beside(_footprint(two_keys, "Other", Action.MERGE, ("a", "n")))
+    a = footprint_of(two_keys, "ByCode", Action.MERGE, ("a", "n"))
+    assert a.can_go_beside(footprint_of(two_keys, "ByCode", Action.MERGE, ("b", "n")))
+    assert not a.can_go_beside(footprint_of(two_keys, "ByCode", Action.MERGE, ("b", "n"), ("a", "n")))
+    assert not a.can_go_beside(footprint_of(two_keys, "ByName", Action.MERGE, ("b", "n")))
+    assert not a.can_go_beside(footprint_of(two_keys, "Renamed", Action.MERGE, ("b", "a")))
+    assert a.can_go_beside(footprint_of(two_keys, "Other", Action.MERGE, ("a", "n")))
 
 
 def test_a_chunk_with_triggers_is_written_alone(two_keys: Plan) -> None:
     """A trigger may read and write any table, so that nothing goes beside it."""
-    watched = _footprint(two_keys, "Watched", Action.MERGE, ("a", "n"))
-    assert not watched.can_go_beside(_footprint(two_keys, "Other", Action.MERGE, ("b", "n")))
+    watched = footprint_of(two_keys, "Watched", Action.MERGE, ("a", "n"))
+    assert not watched.can_go_beside(footprint_of(two_keys, "Other", Action.MERGE, ("b", "n")))

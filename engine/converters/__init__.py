@@ -70,7 +70,7 @@ _MAKERS: dict[Kind, Callable[..., tuple[Fast, One]]] = {
     Kind.DATE: times.day, Kind.TIMESTAMP: times.instant, Kind.TIMESTAMP_TZ: times.instant, Kind.TIME: times.clock,
     Kind.TIME_TZ: times.clock, Kind.INTERVAL: times.duration, Kind.JSON: structures.json_text,
 }  # fmt: skip
-_TELLS_DIALECTS_APART = {Kind.BOOLEAN, Kind.BINARY}
+_TELLS_DIALECTS_APART = {Kind.BOOLEAN, Kind.BINARY, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ, Kind.TIME, Kind.TIME_TZ}
 _NUMBERS = {Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT}
 
 

@@ -20,7 +20,10 @@ _CANONICAL_UUIDS = column_pattern("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{
 
 
 def text(column: Column, *, max_length: int | None = None, pattern: str | None = None) -> tuple[Fast, One]:
-    """Text as it stands: storable, not too long (in characters), and matching the pattern as a whole, if there is one."""
+    """Text as it stands: storable, not too long (in characters), and matching the pattern as a whole, if there is one.
+
+    Blanks at its end are left out where they do not count.
+    """
     lengths = [length for length in (column.max_length, max_length) if length is not None]
     longest = min(lengths) if lengths else None
     matches = re2.compile(pattern).fullmatch if pattern else None
@@ -33,7 +36,7 @@ def text(column: Column, *, max_length: int | None = None, pattern: str | None =
         if matches and not matches(value):
             raise Invalid(faults.PATTERN_MISMATCH, expected=pattern)
         check_keeps_text(value, column)
-        return value
+        return value.rstrip(" ") if column.is_padded else value
 
     def fast(values: Sequence[str]) -> Sequence[str]:
         joined = "".join(values)
@@ -41,9 +44,10 @@ def text(column: Column, *, max_length: int | None = None, pattern: str | None =
             raise ValueError
         if is_numeric or (matches and not all(map(matches, values))):
             return list(map(one, values))
+        bare = [value.rstrip(" ") for value in values] if column.is_padded and " " in joined else values
         if longest is not None and max(map(len, values)) > longest:
-            raise Odd([row for row, value in enumerate(values) if len(value) > longest], values)
-        return values
+            raise Odd([row for row, value in enumerate(values) if len(value) > longest], bare)
+        return bare
 
     return fast, one
 

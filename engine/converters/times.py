@@ -99,8 +99,8 @@ def _strptime(form: str) -> Callable[[str], datetime]:
 
 
 # Dates with times -------------------------------------------------------------------------------------------------------
-def instant(column: Column, *, format: str | None = None, timezone: str | None = None) -> tuple[Fast, One]:
-    """Dates with times as `YYYY-MM-DD HH:MM:SS[.ffffff]`, in UTC and with `+00:00` where the column keeps a zone."""
+def instant(column: Column, *, format: str | None = None, timezone: str | None = None, dialect: str = "sqlite") -> tuple[Fast, One]:
+    """Dates with times as `YYYY-MM-DD HH:MM:SS[.ffffff]`, in UTC and with its zone where the column keeps one; see _printed."""
     has_zone = column.kind is ColumnKind.TIMESTAMP_TZ
     local = zone(timezone) if timezone else None
     read = partial(_by_format, _strptime(format), faults.INVALID_DATETIME, format) if format else partial(_iso_instant, column)
@@ -110,7 +110,7 @@ def instant(column: Column, *, format: str | None = None, timezone: str | None =
         if moment.microsecond:
             _decimals(f"{moment.microsecond:06}", column)
         try:
-            return _in_zone(moment, has_zone, local).isoformat(" ")
+            return _printed(_in_zone(moment, has_zone, local), dialect)
         except OverflowError:
             raise Invalid(faults.INVALID_DATETIME, expected="a year from 1 to 9999") from None
 
@@ -164,9 +164,21 @@ def _in_zone(moment: datetime, has_zone: bool, local: tzinfo | None) -> datetime
     return moment.astimezone(local).replace(tzinfo=None)
 
 
+def _printed(moment: datetime | time, dialect: str) -> str:
+    """Return a time as it is kept on SQLite, which keeps texts, and as PostgreSQL itself prints it: the one text that equal times have.
+
+    >>> [_printed(datetime(2013, 1, 1, 10, 0, 0, 500_000, UTC), dialect) for dialect in ("sqlite", "postgresql")]
+    ['2013-01-01 10:00:00.500000+00:00', '2013-01-01 10:00:00.5+00']
+    """
+    if dialect != "postgresql":
+        return str(moment)
+    clock, plus, zone = str(moment).partition("+")
+    return (clock.rstrip("0") if moment.microsecond else clock) + plus + zone.removesuffix(":00")
+
+
 # Times of day -----------------------------------------------------------------------------------------------------------
-def clock(column: Column, *, format: str | None = None, timezone: str | None = None) -> tuple[Fast, One]:
-    """Times of day as `HH:MM:SS[.ffffff]`, with `+HH:MM` where the column keeps a zone."""
+def clock(column: Column, *, format: str | None = None, timezone: str | None = None, dialect: str = "sqlite") -> tuple[Fast, One]:
+    """Times of day as `HH:MM:SS[.ffffff]`, with `+HH:MM` where the column keeps a zone; see _printed."""
     has_zone = column.kind is ColumnKind.TIME_TZ
     local = zone(timezone) if timezone else None
 
@@ -184,7 +196,7 @@ def clock(column: Column, *, format: str | None = None, timezone: str | None = N
             if local is None:
                 raise Invalid(faults.ZONE_UNEXPECTED, expected="a time without zone, as 10:00:00")
             moment = datetime.combine(date(2000, 1, 2), moment).astimezone(local).time()
-        return moment.isoformat()
+        return moment.isoformat() if has_zone else _printed(moment, dialect)
 
     return Cached(one).fast, one
 

@@ -17,9 +17,10 @@ KINDS = {
 """Kinds of the types of pg_catalog; citext, which is an extension's, is told by its name wherever it lives."""
 
 BITS = {"int2": 16, "int4": 32, "int8": 64}
-ONE_TEXT = {Kind.INTEGER, Kind.UUID, Kind.BOOLEAN, Kind.DATE, Kind.ENUM, Kind.BINARY}
-# Times are printed without the zeros that end a second's fraction, so that their canonical text is not the one that the database gives.
-EXACT = ONE_TEXT | {Kind.TIME, Kind.TIMESTAMP, Kind.TIME_TZ, Kind.TIMESTAMP_TZ}
+ONE_TEXT = {
+    Kind.INTEGER, Kind.UUID, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ, Kind.ENUM, Kind.BINARY,
+}  # fmt: skip
+EXACT = ONE_TEXT | {Kind.TIME_TZ}
 VARIABLE_HEADER = 4  # bytes that a type modifier of varchar, char and numeric counts in
 BYTEWISE_COLLATIONS = {0, 100, 950, 951}  # none, default, C, POSIX: all of them tell apart whatever differs
 
@@ -131,8 +132,9 @@ def _typed(base: Any, modifier: int, types: dict[int, Any], is_deterministic: bo
         bits=BITS.get(base.typname) if kind is Kind.INTEGER else None,
         labels=tuple(base.labels or ()),
         element=element,
-        is_text_identity=is_plain_text or kind in ONE_TEXT,
+        is_text_identity=is_plain_text or is_padded_text or kind in ONE_TEXT,
         is_exact=is_plain_text or is_padded_text or kind in EXACT or scale is not None or (element is not None and element.is_exact),
+        is_padded=is_padded_text,
         **known,
     )
 
