@@ -41,6 +41,9 @@ class Layout:
     quote: str = '"'  # "": none
     is_multi_entity: bool = False
     is_array: bool = False  # JSON: marks count elements, not lines
+    is_sheet: bool = False  # XLSX: see engine/failed_sheet.py
+    has_header: bool = True
+    sheet: str | None = None
 
 
 def marks(rows: Iterable[list[str]], file_name: str) -> Iterator[Mark]:

@@ -263,6 +263,23 @@ INVALID_LINE = _kind(
     "Core_ImportFile_InvalidLine", "Error", "The line cannot be read: {reason}",
     "The line is no valid line of the file's format.",
 )  # fmt: skip
+ERROR_CELL = _kind(
+    "Core_ImportFile_ErrorCell", "Error", "The cell {cell} holds the error {value}",
+    "A formula of the sheet has no result. An error is no value, and is never taken for an empty cell.",
+)  # fmt: skip
+NO_CACHED_VALUE = _kind(
+    "Core_ImportFile_FormulaWithoutValue", "Error", "The cell {cell} holds a formula that was never calculated",
+    "A sheet keeps each formula's last result, and that is read. A program that writes formulas without calculating them leaves none: open"
+    " the file in a spreadsheet program and save it.",
+)  # fmt: skip
+MERGED_CELL = _kind(
+    "Core_ImportFile_MergedCell", "Error", "The cell {cell} is merged into {region}, so it has no value of its own",
+    "Only the first cell of a merged region holds a value. Whether the others are meant to be empty or to repeat it, nobody can say.",
+)  # fmt: skip
+INVALID_CELL = _kind(
+    "Core_ImportFile_InvalidCell", "Error", "The cell {cell} cannot be read: '{value}' is not what its kind ('{kind_said}') or format says",
+    "A number that is none, a date that is on no calendar (1900-02-29, or before the workbook's epoch), a shared text that is not there.",
+)  # fmt: skip
 INVALID_JSON_LINE = _kind(
     "Core_ImportFile_InvalidJson", "Error", "The record is no valid JSON: {reason}",
     "Each line of a JSON Lines file, and each element of a JSON array, is one JSON object without duplicate names, NaN or Infinity.",

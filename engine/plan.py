@@ -140,7 +140,7 @@ class FilePlan:
     """How one file is read, and, for a plain file, what its rows are."""
 
     name: str
-    read: str | None = None  # csv, tsv, jsonl, json; None: by the name's ending
+    read: str | None = None  # csv, tsv, jsonl, json, xlsx; None: by the name's ending
     separator: str | None = None
     quote: str = '"'
     encoding: str = "utf-8"
@@ -153,6 +153,7 @@ class FilePlan:
     order: float = 1
     is_required: bool = False
     empty: Empty | None = None
+    sheet: str | None = None  # of a workbook, by name or number; None: the first that is not hidden
 
 
 @dataclass(frozen=True, slots=True)

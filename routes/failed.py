@@ -12,6 +12,7 @@ from catalog import batches
 from catalog.batches import Batch, BatchFile
 from engine import failed
 from engine.failed import Layout
+from engine.failed_sheet import refused_rows
 from engine.readers import FORMATS, FileRefused, Limits
 from engine.readers.bytestream import bare_name
 from engine.rollup import Group, roll_up
@@ -24,7 +25,8 @@ from schemas.control import Document
 
 routes = Blueprint("failed", __name__)
 
-_TYPES = {"jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values"}
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_TYPES = {"jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values", "xlsx": XLSX_TYPE}
 
 
 @routes.get("/batch/<batch>/failed/<path:name>")
@@ -106,6 +108,9 @@ def _layout(digest: str, name: str) -> tuple[Layout, str]:
         quote=said.get("quote", '"') or "",
         is_multi_entity=not (said.get("entity") and said.get("action")),
         is_array=read == "json",
+        is_sheet=read == "xlsx",
+        has_header=said.get("header", True),
+        sheet=said.get("sheet"),
     )
     return layout, read
 
@@ -113,6 +118,6 @@ def _layout(digest: str, name: str) -> tuple[Layout, str]:
 def _refused(blob: BinaryIO, name: str, layout: Layout, marks: Iterator[failed.Mark], limits: Limits) -> Iterator[bytes]:
     try:
         with blob:
-            yield from failed.refused(blob, name, layout, marks, limits)
+            yield from refused_rows(blob, layout, marks, limits) if layout.is_sheet else failed.refused(blob, name, layout, marks, limits)
     except FileRefused as error:
         raise Refusal(422, "file_refused", f"{name}: {error}") from error

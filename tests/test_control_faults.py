@@ -110,12 +110,12 @@ BAD_FILES = [  # the options of a file, and what is wrong with them
     ("a.csv: {entity: X}", ["entity: a file with an `entity` needs an `action`"]),
     ("a.csv: {action: Merge}", ["action: an `action` needs an `entity`: without it each row names its own"]),
     ("a.csv: {header: false}", ["header: without an `entity` the file's own # lines name its columns"]),
-    ("a.xlsx: {entity: X, action: Insert, sheet: 1}", [": xlsx files cannot be read yet; save the sheet as csv"]),
-    ("a.csv: {read: xlsx, sheet: One}", ["read: xlsx files cannot be read yet; save the sheet as csv"]),
+    ("a.xlsx: {entity: X, action: Insert, sheet: 1, encoding: utf-8}", ["encoding: `encoding` has no meaning in an xlsx file"]),
+    ("a.csv: {read: xlsx, decimal: ','}", ["decimal: `decimal` has no meaning in an xlsx file"]),
     ("a.csv: {sheet: One}", ["sheet: a csv file has no sheets"]),
     ("a.json: {separator: ';', quote: \"'\"}", [
         "separator: `separator` has no meaning in a json file", "quote: `quote` has no meaning in a json file",
-        ": a json file needs an `entity` and an `action`: only csv and tsv files have a form whose rows name their own",
+        ": a json file needs an `entity` and an `action`: only csv, tsv and xlsx files have a form whose rows name their own",
     ]),
     ("a.tsv: {separator: ';'}", ["separator: a tsv file is separated by tabs; write `read: csv` for another separator"]),
     ("a.csv: {separator: '::', quote: \" \"}", [

@@ -14,7 +14,11 @@ from engine.readers.bytestream import bare_name
 
 DEFAULT = "DEFAULT"  # the name that stands for any other
 
-_OF_TEXT_TABLES = ("separator", "quote", "header")
+_WITHOUT_MEANING = {
+    "json": ("separator", "quote", "header"),
+    "jsonl": ("separator", "quote", "header"),
+    "xlsx": ("separator", "quote", "encoding", "decimal"),
+}
 _NO_CHARACTER_SETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs", "oem"})
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "windows-1252", "iso-8859-1", "iso-8859-15", "cp437", "cp850", "shift_jis", "gb18030", "big5")
 
@@ -27,8 +31,7 @@ def form(name: str, options: Map[str, Any]) -> str:
     """
     if "read" in options:
         return str(options["read"])
-    ending = bare_name(name).rpartition(".")[2]
-    return "xlsx" if ending == "xlsx" else FORMATS.get(ending, "csv")
+    return FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
 
 
 def decimal_of(options: Map[str, Any] | None) -> str:
@@ -67,6 +70,7 @@ def compile_file(target: Target, place: Place, name: str, entities: dict[str, En
         quote=options.get("quote", '"'),
         encoding=options.get("encoding", "utf-8"),
         has_header=options.get("header", True),
+        sheet=options.get("sheet"),
         nulls=tuple(options.get("nulls", ("",))),
         decimal=decimal_of(options),
         is_trimmed=options.get("trim", True),
@@ -81,16 +85,13 @@ def compile_file(target: Target, place: Place, name: str, entities: dict[str, En
 def _check_form(place: Place, read: str, name: str) -> None:
     options = place.value
     at = place.at("read") if "read" in options else place
-    if read == "xlsx":
-        at.fault("xlsx files cannot be read yet; save the sheet as csv", "xlsx", ("csv", "tsv", "jsonl", "json"))
-    elif "sheet" in options:
+    if "sheet" in options and read != "xlsx":
         place.at("sheet").fault(f"a {read} file has no sheets")
-    if read in ("json", "jsonl"):
-        for key in _OF_TEXT_TABLES:
-            if key in options:
-                place.at(key).fault(f"`{key}` has no meaning in a {read} file")
-        if "entity" not in options:
-            at.fault(f"a {read} file needs an `entity` and an `action`: only csv and tsv files have a form whose rows name their own")
+    for key in _WITHOUT_MEANING.get(read, ()):
+        if key in options:
+            place.at(key).fault(f"`{key}` has no meaning in {'an' if read == 'xlsx' else 'a'} {read} file")
+    if read in ("json", "jsonl") and "entity" not in options:
+        at.fault(f"a {read} file needs an `entity` and an `action`: only csv, tsv and xlsx files have a form whose rows name their own")
     if "header" in options and "entity" not in options:
         place.at("header").fault("without an `entity` the file's own # lines name its columns")
     if read == "tsv" and options.get("separator", "\t") != "\t":

@@ -14,16 +14,17 @@ from engine.readers.json_lines import read_lines
 from engine.readers.limits import FileRefused, Limits
 from engine.readers.multi import read_multi
 from engine.readers.plain import read_plain
+from engine.readers.sheet import fit_dates, sheet_rows
 from engine.readers.task import Task
 
 __all__ = ["FORMATS", "FileRefused", "Limits", "format_of", "read"]
 
-FORMATS = {"csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json"}
+FORMATS = {"csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "xlsx": "xlsx"}
 """How a file is read where the control file does not say, by the ending of its name."""
 
 
 def format_of(file: FilePlan, name: str) -> str:
-    """Return how a file is read: csv, tsv, jsonl or json. Never guessed from the content."""
+    """Return how a file is read: csv, tsv, jsonl, json or xlsx. Never guessed from the content."""
     return file.read or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
 
 
@@ -39,20 +40,34 @@ def read(
     FileRefused where the file cannot be read as a whole.
     """
     name = file_name or file.name
-    blocks, encoding = open_blocks(stream, name, file.encoding, limits)
+    form = format_of(file, name)
+    is_json = form in ("jsonl", "json")
+    if form not in FORMATS.values():
+        raise FileRefused("format", f"Files cannot be read as {form}")
+    if is_json and (file.entity is None or file.action is None):
+        raise FileRefused("format", "A JSON file needs an entity and an action in the control file")
+    blocks, encoding = (stream.read, "") if form == "xlsx" else open_blocks(stream, name, file.encoding, limits)
     task = Task(
-        read=blocks, encoding=encoding, format=format_of(file, name), file=file, plan=plan, file_name=name, file_index=file_index,
+        read=blocks, encoding=encoding, format=form, file=file, plan=plan, file_name=name, file_index=file_index,
         chunk_number=first_chunk_number, resolve_name=resolve_name, limits=limits, start_line=start_line, record=first_record,
         resume=json.loads(resume) if resume else {}, chunk_records=chunk_records, chunk_bytes=chunk_bytes, is_ordered=ordered,
     )  # fmt: skip
-    if task.format not in ("csv", "tsv", "jsonl", "json"):
-        raise FileRefused("format", f"Files cannot be read as {task.format}")
-    is_json = task.format in ("jsonl", "json")
-    if file.entity is None or file.action is None:
-        if is_json:
-            raise FileRefused("format", "A JSON file needs an entity and an action in the control file")
+    if form == "xlsx":
+        yield from _read_sheet(task, stream)
+    elif file.entity is None or file.action is None:
         yield from read_multi(task)
     elif is_json:
-        yield from (read_lines if task.format == "jsonl" else read_array)(task, file.entity, file.action)
+        yield from (read_lines if form == "jsonl" else read_array)(task, file.entity, file.action)
     else:
         yield from read_plain(task, file.entity, file.action)
+
+
+def _read_sheet(task: Task, stream: BinaryIO) -> Iterator[Chunk]:
+    if bare_name(task.file_name) != task.file_name.lower():
+        raise FileRefused("format", "An XLSX file is compressed already, and is read only as it is")
+    entity, action = task.file.entity, task.file.action
+    with sheet_rows(task, stream) as rows:
+        for chunk in read_multi(task, rows) if entity is None or action is None else read_plain(task, entity, action, rows):
+            for block in chunk.blocks:
+                block.columns = fit_dates(block.entity, block.inputs, block.columns)
+            yield chunk

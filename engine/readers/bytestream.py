@@ -10,10 +10,9 @@ from typing import BinaryIO
 
 from backports import zstd
 
-from engine.readers.limits import FileRefused, Limits
+from engine.readers.limits import FREE_EXPANSION, FileRefused, Limits
 
 BLOCK_BYTES = 256 * 1024
-_FREE_EXPANSION = 16 * 1024 * 1024  # bytes: small files may be as compressible as they like
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -74,7 +73,7 @@ def _decompressed(stream: BinaryIO, name: str, limits: Limits) -> Read:
         total += len(block)
         if total > limits.expanded_bytes:
             raise FileRefused("too_large", f"The file expands to more than the limit of {limits.expanded_bytes} bytes")
-        if total > _FREE_EXPANSION and total > counted.total * limits.expansion_ratio:
+        if total > FREE_EXPANSION and total > counted.total * limits.expansion_ratio:
             raise FileRefused("expansion", f"The file expands to more than {limits.expansion_ratio} times its size")
         return block
 

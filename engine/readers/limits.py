@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from errors import LadingError
 
+FREE_EXPANSION = 16 * 1024 * 1024  # bytes: small files may be as compressible as they like
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

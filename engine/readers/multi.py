@@ -12,9 +12,9 @@ from engine import faults
 from engine.chunk import Block, Chunk
 from engine.faults import Fault
 from engine.plan import Action, EntityPlan, Plan
-from engine.readers.lines import Lines
-from engine.readers.plain import separator_of
+from engine.readers.plain import delimited_rows
 from engine.readers.rows import Rows
+from engine.readers.sheet import SheetRows
 from engine.readers.task import Task, name_problem, place_names
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
@@ -120,10 +120,10 @@ def _is_header(row: Sequence[str]) -> bool:
     return [cell.strip().lstrip("#* ").lower() for cell in row[:2]] == ["entity", "action"]
 
 
-def read_multi(task: Task) -> Iterator[Chunk]:
-    """Yield the chunks of a file in the multi-entity form."""
-    lines = Lines(task.read, task.encoding, task.limits)
-    rows = Rows(lines, separator_of(task, lines), task.file.quote, task.limits)
+def read_multi(task: Task, rows: Rows | SheetRows | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of a file in the multi-entity form: delimited text, or a sheet whose `rows` are given."""
+    rows = rows or delimited_rows(task)
+    lines = rows.lines
     state = State(task, task.plan)
     state.restore(task.resume)
     lines.skip_to(task.start_line)
@@ -209,6 +209,8 @@ class _Builder:
         if isinstance(layout, Fault):
             self._add_wrong(line, layout)
             return
+        if self._task.format == "xlsx":  # whose rows end with the last cell that holds anything
+            row += [""] * (layout.width - len(row))
         wrong = self._judge(layout, row)
         if wrong:
             self.wrong[len(self.lines)] = wrong

@@ -13,6 +13,7 @@ from engine.plan import Action, EntityPlan
 from engine.readers.limits import FileRefused
 from engine.readers.lines import Lines
 from engine.readers.rows import Rows, is_blank
+from engine.readers.sheet import SheetRows
 from engine.readers.task import Task, name_problem, place_names
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -28,19 +29,25 @@ def separator_of(task: Task, lines: Lines) -> str:
     return task.file.separator or ("\t" if task.format == "tsv" else ",")
 
 
-def read_plain(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk]:
-    """Yield the chunks of a plain file."""
+def delimited_rows(task: Task) -> Rows:
+    """Return the rows of delimited text."""
     lines = Lines(task.read, task.encoding, task.limits)
-    separator = separator_of(task, lines)
-    rows = Rows(lines, separator, task.file.quote, task.limits)
+    return Rows(lines, separator_of(task, lines), task.file.quote, task.limits)
+
+
+def read_plain(task: Task, entity: EntityPlan, action: Action, rows: Rows | SheetRows | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of a plain file: delimited text, or a sheet whose `rows` are given."""
+    rows = rows or delimited_rows(task)
     names = _header(task, rows) if task.file.has_header else list(entity.inputs)
     if names is None:
         return
     width = len(names)
     places = place_names(names, entity.inputs)
     _warn(task, names, set(places.values()))
-    if task.start_line > lines.number:
-        lines.skip_to(task.start_line)
+    if isinstance(rows, SheetRows):
+        rows.width, rows.used = width, {index: name for name, index in places.items()}
+    if task.start_line > rows.lines.number:
+        rows.lines.skip_to(task.start_line)
     rows.check = lambda before, row: _wrong_width(task, width, row)
     while True:
         chunk = _chunk(task, rows, width, (entity, action, places))
@@ -50,7 +57,7 @@ def read_plain(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
             yield chunk
 
 
-def _header(task: Task, rows: Rows) -> list[str] | None:
+def _header(task: Task, rows: Rows | SheetRows) -> list[str] | None:
     """Read the header; None where the file has no line. FileRefused where the names of its columns are not certain."""
     while True:
         taken, starts, wrong = rows.take(1, 1)
@@ -83,7 +90,7 @@ def _wrong_width(task: Task, width: int, row: list[str]) -> Fault | None:
     return faults.fault(faults.COLUMN_COUNT, expected=width, found=len(row))
 
 
-def _chunk(task: Task, rows: Rows, width: int, what: tuple[EntityPlan, Action, dict[str, int]]) -> Chunk | None:
+def _chunk(task: Task, rows: Rows | SheetRows, width: int, what: tuple[EntityPlan, Action, dict[str, int]]) -> Chunk | None:
     """Read the next chunk; None at the end of the file. It may be empty where there are blank lines only."""
     lines: list[int] = []
     kept: list[list[str]] = []
