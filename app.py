@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 from flask import Flask, Response, g, request
@@ -72,6 +73,7 @@ def wire(settings: Settings) -> Parts:
         spool=open_spool(settings.spool_url),
         redis=queues.connect(settings.redis_url),
         compile=compiled,
+        waiters=BoundedSemaphore(settings.web_threads // 2),
         check_target=lambda: _of_target(target, lambda: target.tables().names()),
         close_target=target.close,
     )

@@ -3,6 +3,7 @@
 What is wrong with a *record* is no exception but a fault: see engine/faults.py.
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -118,6 +119,13 @@ class TooLarge(LadingError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"larger than the limit of {limit} bytes")
+
+
+class TooSlow(LadingError, ConnectionResetError):
+    """A client sends so slowly that its connection is given up; to a server it is as good as gone."""
+
+    def __init__(self, pace: str) -> None:
+        super().__init__(errno.ECONNRESET, f"the client was too slow: {pace}")
 
 
 class LeaseLost(LadingError):

@@ -5,6 +5,7 @@ import socket
 import struct
 from typing import Any
 
+from pace import PacingListener
 from settings import Settings
 
 _settings = Settings.from_environment()
@@ -12,7 +13,8 @@ _settings = Settings.from_environment()
 # A platform that sets PORT sends its requests from other machines; without it, nobody but this machine's users is let in.
 bind = f"0.0.0.0:{_settings.port}" if os.environ.get("PORT") else f"127.0.0.1:{_settings.port}"
 
-# Threads, because a slow upload holds one for its whole length, and dozens of them must not need dozens of processes.
+# Threads, because a slow upload holds one for its whole length, and dozens of them must not need dozens of processes. A connection that has
+# not sent anything yet holds none: gthread gives it back to its poller after five seconds.
 worker_class = "gthread"
 workers = _settings.web_concurrency
 threads = _settings.web_threads
@@ -31,11 +33,12 @@ forwarded_allow_ips = "*" if os.environ.get("DYNO") else os.environ.get("FORWARD
 
 
 def when_ready(server: Any) -> None:
-    """Cut clients off that fall silent in the middle of a request: gthread itself would let each of them hold a thread for ever.
+    """Cut clients off that fall silent, or nearly so, in the middle of a request: gthread would let each hold a thread for ever.
 
     The kernel hands a listening socket's time-outs on to every connection that it accepts, and the workers inherit the socket.
     """
     silence = struct.pack("ll", int(_settings.stall_seconds), int(_settings.stall_seconds % 1 * 1_000_000))
     for listener in server.LISTENERS:
+        listener.sock = PacingListener(listener.sock, _settings.min_bytes_per_second, _settings.stall_seconds)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, silence)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, silence)

@@ -159,6 +159,9 @@ class Settings:
     web_concurrency: int = _setting(count, "2", "How many web processes.")
     web_threads: int = _setting(count, "8", "How many threads each web process has; a request, a slow upload too, holds one of them.")
     stall_seconds: float = _setting(seconds, "60", "How long a client may be silent in the middle of a request before it is cut off.")
+    min_bytes_per_second: int = _setting(
+        size, "1 KiB", "How fast a client must send at least, on the average of STALL_SECONDS of waiting for it; a slower one is cut off."
+    )
     secret_key: str | None = _setting(secret, None, "Signs cookies. Nothing uses cookies so far, so it may be left unset.", is_secret=True)
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
     max_upload_bytes: int = _setting(size, "5 GiB", "The largest file that may be uploaded.")

@@ -23,6 +23,7 @@ exit_status=3
 while [ "$exit_status" = 3 ]; do
   line=$(api "$LADING/api/batch/$batch?wait=60")
   exit_status=$(awk 'tolower($1) == "import-exit:" { found = $2 + 0 } END { print found }' "$folder/headers")
+  [ "$exit_status" != 3 ] || sleep 1
 done
 echo "batch $batch: $line"
 [ "$exit_status" != 0 ] || exit 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any, cast
 
 from flask import current_app
@@ -21,6 +22,7 @@ class Parts:
     spool: Spool
     redis: Redis
     compile: Callable[[bytes], Plan]  # control-file bytes against the target's tables; raises ControlFileInvalid, TargetUnavailable
+    waiters: BoundedSemaphore  # the requests that may wait for batches; each holds a thread, and some must be left for the others
     check_target: Callable[[], object]  # raises what is wrong with the target
     close_target: Callable[[], None]
 

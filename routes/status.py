@@ -38,18 +38,40 @@ def get_status(batch: str) -> ResponseReturnValue:
 
 
 def settled_batch(text: str, wait_seconds: float, mode: Mode | None = None) -> Batch:
-    """Return the batch when it is finished (or held), or as it is after `wait_seconds`, of which no more than the cap are waited."""
-    deadline = time.monotonic() + min(wait_seconds, parts().settings.wait_cap_seconds)
+    """Return the batch when it is finished (or held), or as it is after `wait_seconds`, of which no more than the cap are waited.
+
+    Where as many requests wait already as may, it is returned as it is: waiting holds a thread, and other requests need some.
+    """
+    batch = _look(text, mode)
+    if wait_seconds <= 0 or _is_settled(batch) or not parts().waiters.acquire(blocking=False):
+        return batch
+    try:
+        return _waited_for(text, min(wait_seconds, parts().settings.wait_cap_seconds), mode)
+    finally:
+        parts().waiters.release()
+
+
+def _waited_for(text: str, wait_seconds: float, mode: Mode | None) -> Batch:
+    deadline = time.monotonic() + wait_seconds
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        batch = visible_batch(text, mode)
-        if mode and batch.run is None:
-            raise Refusal(404, "run_unknown", f"Batch {batch.id} has no {mode} run.")
+        batch = _look(text, mode)
         left = deadline - time.monotonic()
-        if batch.state.is_over or batch.state is State.HELD or left <= 0:
+        if _is_settled(batch) or left <= 0:
             return batch
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+
+
+def _look(text: str, mode: Mode | None) -> Batch:
+    batch = visible_batch(text, mode)
+    if mode and batch.run is None:
+        raise Refusal(404, "run_unknown", f"Batch {batch.id} has no {mode} run.")
+    return batch
+
+
+def _is_settled(batch: Batch) -> bool:
+    return batch.state.is_over or batch.state is State.HELD
 
 
 def import_exit(batch: Batch) -> int:

@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from errors import DigestMismatch, Refusal, TooLarge
+from errors import DigestMismatch, Refusal, TooLarge, TooSlow
 from spool import Receiver, Spool, parse_digest
 
 # Werkzeug's parser refuses a buffer that holds more than the largest text field may be long, and it keeps up to a boundary's length
@@ -174,6 +174,9 @@ def broken_uploads_refused(max_bytes: int) -> Iterator[None]:
         refusal = too_large(max_bytes)
         raise Refusal(413, refusal.code, refusal.detail + detail) from error
     except ClientDisconnected as error:
+        # A socket whose time is up says that it would have to wait.
+        if isinstance(error.__context__, TooSlow | BlockingIOError):
+            raise Refusal(408, "too_slow", "The upload came too slowly, or stood still: it was given up.") from error
         raise Refusal(400, "upload_broken_off", "The upload ended before its end.") from error
     except ValueError as error:
         raise Refusal(400, "form_invalid", f"The body is no multipart form: {error}") from error

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "errors": set(),
     "clock": set(),
+    "pace": set(),
     "memory": set(),
     "settings": set(),
     "schemas": set(),
