@@ -182,6 +182,9 @@ class Settings:
     wait_cap_seconds: float = _setting(
         seconds, "60", "The longest that a request with `wait` is kept waiting. On platforms that end requests after 30 seconds: 20."
     )
+    run_seconds: float | None = _setting(
+        seconds, None, "How long a worker may work on a run before it stops it at a chunk border, `timed_out`. Unset: as long as it takes."
+    )
     run_attempts: int = _setting(count, "3", "How often a run is tried before it fails.")
     idempotency_hours: int = _setting(count, "24", "How long the first reply to an `Idempotency-Key` is kept.")
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")

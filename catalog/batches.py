@@ -4,10 +4,10 @@ All that other packages need of batches can be reached from here.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, select, tuple_, update
 
 import clock
 from catalog import keys
@@ -63,6 +63,7 @@ __all__ = [
     "hand_back",
     "hand_back_expired",
     "heartbeat",
+    "over",
     "runs_of",
     "schedule",
     "waiting",
@@ -227,6 +228,15 @@ def cancel(engine: Engine, batch_id: int) -> State | None:
         ended = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled", "completed_at": clock.now()}
         connection.execute(update(runs).where(this_run), ended)
     return State.CANCELLED
+
+
+def over(engine: Engine, which: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return those of these runs, each a batch's id and the run's number, that have ended for good."""
+    key = tuple_(runs.c.batch_id, runs.c.number)
+    ends = [state for state in State if state.is_over]
+    with reading(engine) as connection:
+        found = connection.execute(select(runs.c.batch_id, runs.c.number).where(key.in_(list(which)), runs.c.state.in_(ends)))
+        return {(row.batch_id, row.number) for row in found}
 
 
 def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:

@@ -163,6 +163,11 @@ def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
     return [LedgerEntry(*[*row[:-1], _as_moment(row[-1])]) for row in connection.execute(sql, (run,)).fetchall()]
 
 
+def runs(connection: Any, dialect: Dialect) -> list[str]:
+    """Return the names of the runs that have a head: those under way, and those whose worker died before it forgot them."""
+    return [str(row[0]) for row in connection.execute(f"SELECT run FROM {PREFIX[dialect]}head").fetchall()]
+
+
 def forget(connection: Any, run: str, dialect: Dialect) -> None:
     """Drop a finished run's head and ledger; whoever still holds it has then lost it."""
     mark = "%s" if dialect == "postgresql" else "?"

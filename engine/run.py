@@ -63,6 +63,13 @@ def clear(order: RunOrder, target: Target, store: Store) -> None:
     store.drop_segments(order.run)
 
 
+# How a run ends that is stopped for good: its state, its code, what the records that were not reached are told, what the status says.
+_STOPPED: dict[Stop, tuple[State, str, str, str]] = {
+    "cancel": ("cancelled", "cancelled", "the import was cancelled", "cancelled"),
+    "time-out": ("failed", "timed_out", "the import took longer than it may", "the run took longer than it may; it was stopped"),
+}
+
+
 class _Run:
     def __init__(
         self,
@@ -121,10 +128,8 @@ class _Run:
             writers.wait()
         if stop == "hand-back":
             return RunResult("handed-back", self.counts, iter(()))
-        if stop == "cancel":
-            self._not_reached(chunk, "the import was cancelled")
-            self._not_reached_rest(chunks, "the import was cancelled")
-            return self._result("cancelled", "cancelled", "cancelled")
+        if stop:
+            return self._end_stopped(stop, chunk, chunks)
         return self._result("completed")
 
     def _convert(self, chunk: Chunk) -> list[Converted]:
@@ -200,9 +205,7 @@ class _Run:
     def _end_as_one(self, chunks: Iterator[Chunk], chunk: Chunk | None, stop: Stop | None, broken: Fault | None) -> RunResult:
         if stop:
             self._take_back()
-            self._not_reached(chunk, "the import was cancelled")
-            self._not_reached_rest(chunks, "the import was cancelled")
-            return self._result("cancelled", "cancelled", "cancelled; everything was rolled back")
+            return self._end_stopped(stop, chunk, chunks, "; everything was rolled back")
         if self.order.execution == "AllOrNone" and (self.counts.errors or broken):
             errors = self.counts.errors
             self._take_back()
@@ -218,6 +221,13 @@ class _Run:
         self.counts = sum_of(self.entries.values())
 
     # Ends -----------------------------------------------------------------------------------------------------------
+    def _end_stopped(self, stop: Stop, chunk: Chunk | None, chunks: Iterator[Chunk], more: str = "") -> RunResult:
+        """Give `chunk`, at whose border the run was stopped, and all `chunks` after it their results; end the run."""
+        state, code, reason, said = _STOPPED[stop]
+        self._not_reached(chunk, reason)
+        self._not_reached_rest(chunks, reason)
+        return self._result(state, code, said + more)
+
     def _not_reached(self, chunk: Chunk | None, reason: str) -> None:
         """Give each record of a chunk that was not written its result."""
         if chunk is None:

@@ -80,6 +80,7 @@ class _Carrier:
         self._means, self._claim, self._lease = means, claim, means.heart.hold(claim)
         self._order: RunOrder | None = None
         self._held: set[TableKey] = set()
+        self._began = time.monotonic()  # never by a clock that somebody may set
 
     def carry(self) -> Claim | None:
         try:
@@ -155,7 +156,10 @@ class _Carrier:
         is_cancel_wanted = self._lease.is_cancel_wanted()
         if self._means.is_stopping():
             return "hand-back"
-        return "cancel" if is_cancel_wanted else None
+        if is_cancel_wanted:
+            return "cancel"
+        limit = self._means.settings.run_seconds
+        return "time-out" if limit is not None and time.monotonic() - self._began > limit else None
 
     def _plan_named(self, name: str) -> Plan | None:
         """Return the plan that a `!Name` row means, once the lanes of its tables are held too; None where none can be used."""

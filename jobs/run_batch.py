@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from types import FrameType
 from typing import Self
 
@@ -17,7 +17,7 @@ import catalog
 from catalog import batches
 from engine.target import open_target
 from errors import TargetUnavailable
-from jobs import queues
+from jobs import leftovers, queues
 from jobs.carry import Means, carry
 from jobs.lease import Heart
 from jobs.plans import Plans
@@ -63,10 +63,9 @@ class Drain:
         self._redis = queues.connect(settings.redis_url, REDIS_SECONDS)
         self._catalog, self._spool = catalog.connect(settings.catalog_url), open_spool(settings.spool_url)
         self._target = open_target(settings.target_url)
-        self._scratch = TemporaryDirectory(prefix="lading-")
         plans = Plans(self._spool, self._target)
         self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)
-        scratch = Path(self._scratch.name)
+        scratch = Path(gettempdir())  # for files without a name, which end with their process
         self._means = Means(settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping)
 
     def __enter__(self) -> Self:
@@ -78,7 +77,6 @@ class Drain:
         self._target.close()
         self._catalog.dispose()
         self._redis.close()
-        self._scratch.cleanup()
 
     def is_stopping(self) -> bool:
         """Tell whether to stop at the next chunk border: on SIGTERM, and when the worker has died and nobody could send it any more."""
@@ -89,12 +87,13 @@ class Drain:
         try:
             while not self.is_stopping():
                 if not self._next() and not self._wait():
+                    leftovers.clear(self._catalog, self._target, self._spool)
                     return
             # What was handed back, or has come since, need not wait for the sweep: one hint wakes a worker, which takes all.
             queues.enqueue_lost(self._redis, batches.waiting(self._catalog, 1))
         except RedisError as error:
             log.warning("Redis cannot be reached: %s", error)
-        except (SQLAlchemyError, TargetUnavailable) as error:
+        except (SQLAlchemyError, TargetUnavailable, OSError) as error:
             log.error("stopped taking batches: %s", error)
 
     def _next(self) -> bool:

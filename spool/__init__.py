@@ -134,6 +134,9 @@ class Spool(Protocol):
     def drop_segments(self, run: str) -> None:
         """Delete all segments of a run; does nothing for an unknown one."""
 
+    def runs(self) -> list[str]:
+        """Return the names of the runs that have segments, in any order."""
+
     def marker(self) -> str:
         """Return the random id of this very spool, made when it is first asked for and kept in it."""
 

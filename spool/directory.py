@@ -125,6 +125,10 @@ class DirectorySpool:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._run(run))
 
+    def runs(self) -> list[str]:
+        """Return the names of the runs that have segments, in any order."""
+        return [path.name for path in (self._root / "segments").iterdir()]
+
     # The spool itself -------------------------------------------------------------------------------------------
     def marker(self) -> str:
         """Return the random id of this very spool, made when it is first asked for and kept in it."""

@@ -94,6 +94,11 @@ class Target:
         with self._ours() as connection:
             return ledger.entries(connection, run, self.dialect)
 
+    def runs(self) -> list[str]:
+        """Return the names of the runs that have a head here."""
+        with self._ours() as connection:
+            return ledger.runs(connection, self.dialect)
+
     def forget(self, run: str) -> None:
         """Drop a finished run's head and ledger."""
         with self._ours() as connection:

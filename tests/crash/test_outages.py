@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -20,42 +19,9 @@ from catalog.batches import Options, State
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 from jobs import queues
 from tests import postgresql
+from tests.crash.parts import MANY, assert_whole, running, urls
 from tests.crash.restarts import restart
 from tests.jobs_parts import Site, child_of, rows, wait_for
-
-QUICK = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100"}
-MANY = 40_000
-
-
-def urls(target_url: str, redis_url: str, folder: Path) -> dict[str, str]:
-    """Return the environment of an installation."""
-    catalog_url = f"sqlite:///{folder / 'catalog.db'}" if target_url.startswith("sqlite") else target_url
-    made = {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{folder / 'spool'}", "REDIS_URL": redis_url}
-    return made | QUICK
-
-
-@pytest.fixture
-def site(target_url: str, redis_url: str, tmp_path: Path) -> Iterator[Site]:
-    """Give an installation on SQLite, or on PostgreSQL for target and catalog both, without a worker yet."""
-    made = Site(tmp_path, urls(target_url, redis_url, tmp_path))
-    yield made
-    made.close()
-
-
-def assert_whole(site: Site, batch_id: int, count: int) -> None:
-    """Every row is there once, every record has its one receipt, in order, and the counts say so."""
-    batch = site.wait_over(batch_id, 90)
-    assert (batch.state, batch.counts.input, batch.counts.created) == (State.COMPLETED, count, count)
-    lines = site.results(batch_id).splitlines()[1:]
-    assert [int(line.split(",")[3]) for line in lines] == list(range(2, count + 2))
-
-
-def running(site: Site, count: int = MANY, first: int = 0) -> int:
-    """Start an import and wait until some of it is done."""
-    batch_id = site.batch(rows(count, first))
-    queues.enqueue(queues.connect(site.settings.redis_url), batch_id)
-    wait_for(lambda: site.get(batch_id).counts.input > 0)
-    return batch_id
 
 
 @pytest.mark.slow
