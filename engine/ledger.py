@@ -23,6 +23,7 @@ Dialect = Literal["postgresql", "sqlite"]
 
 MAX_INLINE_BYTES = 64 * 1024  # a results segment up to this size may lie in the ledger itself
 PATIENCE_SECONDS = 5  # how long a take-over waits for the old holder's transaction before it ends the holder
+FORGET_SECONDS = 60
 ATTEMPTS = 4
 
 # Forward only: a new version appends a step, and no step is ever changed. {} is the prefix of our tables.
@@ -118,14 +119,15 @@ def create(connection: Any, dialect: Dialect) -> None:
 def take_over(connection: Any, run: str, host: str, pid: int, started: str, dialect: Dialect) -> int:
     """Become the holder of a run, and return its fence, which is higher than every one before; committed on return.
 
+    1 tells that nobody has held the run before, so that its ledger is empty. The commit does not wait for the disk: the first chunk's
+    commit does that for both, and a crash of the database's host before then leaves a run that nobody has begun.
     A holder whose open transaction stands in the way is ended: its backends on PostgreSQL; on SQLite its process, if it is on this host and
     still the very process that took the run. A stopped process would keep its locks for ever. TargetUnavailable where nothing helps.
     """
     for attempt in range(ATTEMPTS):
         try:
-            with _transaction(connection, dialect, PATIENCE_SECONDS):
-                row = connection.execute(_TAKE[dialect], (run, host, pid, started, _moment(clock.now(), dialect))).fetchone()
-            return int(row[0])
+            values = {"run": run, "host": host, "pid": pid, "started": started, "taken_at": _moment(clock.now(), dialect)}
+            return int(_done_at_once(connection, dialect, _TAKE, values, PATIENCE_SECONDS)[0])
         except sqlite3.OperationalError as error:
             if not _is_busy(error):
                 raise TargetUnavailable(str(error)) from error
@@ -169,20 +171,22 @@ def runs(connection: Any, dialect: Dialect) -> list[str]:
 
 
 def forget(connection: Any, run: str, dialect: Dialect) -> None:
-    """Drop a finished run's head and ledger; whoever still holds it has then lost it."""
-    mark = "%s" if dialect == "postgresql" else "?"
-    with _transaction(connection, dialect):
-        for table in ("ledger", "head"):
-            connection.execute(f"DELETE FROM {PREFIX[dialect]}{table} WHERE run = {mark}", (run,))
+    """Drop a finished run's head and ledger; whoever still holds it has then lost it. A crash may bring them back, which harms nobody."""
+    _done_at_once(connection, dialect, _FORGET, {"run": run}, FORGET_SECONDS)
 
 
 _TAKE = {
-    "postgresql": """INSERT INTO lading.head AS h (run, fence, host, pid, started, taken_at) VALUES (%s, 1, %s, %s, %s, %s)
+    "postgresql": """INSERT INTO lading.head AS h (run, fence, host, pid, started, taken_at)
+        VALUES (%(run)s, 1, %(host)s, %(pid)s, %(started)s, %(taken_at)s)
         ON CONFLICT (run) DO UPDATE SET fence = h.fence + 1, host = excluded.host, pid = excluded.pid, started = excluded.started,
             taken_at = excluded.taken_at RETURNING fence""",
-    "sqlite": """INSERT INTO lading_head (run, fence, host, pid, started, taken_at) VALUES (?, 1, ?, ?, ?, ?)
+    "sqlite": """INSERT INTO lading_head (run, fence, host, pid, started, taken_at) VALUES (:run, 1, :host, :pid, :started, :taken_at)
         ON CONFLICT (run) DO UPDATE SET fence = fence + 1, host = excluded.host, pid = excluded.pid, started = excluded.started,
             taken_at = excluded.taken_at RETURNING fence""",
+}
+_FORGET = {
+    "postgresql": "DELETE FROM lading.ledger WHERE run = %(run)s; DELETE FROM lading.head WHERE run = %(run)s",
+    "sqlite": "DELETE FROM lading_ledger WHERE run = :run; DELETE FROM lading_head WHERE run = :run",
 }
 _CHECK = {
     "postgresql": "SELECT fence, set_config('application_name', %(name)s, true) FROM lading.head WHERE run = %(run)s FOR SHARE",
@@ -193,8 +197,25 @@ _END_BACKENDS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE starts_with(application_name, %s) AND datname = current_database() AND pid <> pg_backend_pid()"""
 
 
+def _done_at_once(connection: Any, dialect: Dialect, statements: dict[str, str], values: dict[str, Any], lock_seconds: int) -> Any:
+    """Do something in a transaction of its own that does not wait for the disk; return the first row of the last statement.
+
+    On PostgreSQL all goes in one message: a small batch has nothing else to wait for.
+    """
+    if dialect == "sqlite":
+        with _transaction(connection, dialect, lock_seconds, is_durable=False):
+            return [connection.execute(statement, values).fetchone() for statement in statements[dialect].split(";")][-1]
+    from psycopg import ClientCursor  # here, as it is loaded only where the target is PostgreSQL
+
+    with ClientCursor(connection) as cursor:
+        unsynced = f"SET LOCAL lock_timeout = '{lock_seconds}s'; SET LOCAL synchronous_commit = off; "
+        cursor.execute((unsynced + statements[dialect]).encode(), values)
+        cursor.set_result(-1)
+        return cursor.fetchone() if cursor.description else None
+
+
 @contextmanager
-def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60) -> Iterator[None]:
+def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60, is_durable: bool = True) -> Iterator[None]:
     """Run a transaction on a connection in autocommit mode; on SQLite it takes the write lock at once."""
     if dialect == "postgresql":
         with connection.transaction():
@@ -202,8 +223,9 @@ def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60) -> I
             yield
         return
     connection.execute(f"PRAGMA busy_timeout = {lock_seconds * 1000}")
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -211,6 +233,7 @@ def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60) -> I
             connection.execute("ROLLBACK")
         raise
     finally:
+        connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA busy_timeout = 60000")
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from functools import lru_cache
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -15,7 +16,12 @@ WAIT_SECONDS = 5
 
 def this_process() -> tuple[str, int, str]:
     """Return (host, pid, started) of this process, as take_over wants them."""
-    return socket.gethostname(), os.getpid(), started(os.getpid())
+    return _process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> tuple[str, int, str]:
+    return socket.gethostname(), pid, started(pid)
 
 
 def started(pid: int) -> str:

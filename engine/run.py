@@ -93,7 +93,8 @@ class _Run:
         for file in self.order.files:
             file.verify()
         self.fence = self.target.take_over(self.order.run)
-        self.entries.update((entry.chunk, entry) for entry in self.target.entries(self.order.run))
+        if self.fence > 1:
+            self.entries.update((entry.chunk, entry) for entry in self.target.entries(self.order.run))
         for entry in self.entries.values():
             self.counts += counts_of(entry)
         if len(self.order.files) > 1 and not self.entries and self.reading.has_refused_file():

@@ -80,6 +80,19 @@ def test_only_the_highest_fence_passes(target: Target, connection: Any) -> None:
         ledger.check_fence(connection.cursor(), "7-1", new, target.dialect)
 
 
+def test_only_the_ledgers_own_steps_do_not_wait_for_the_disk(target: Target, connection: Any) -> None:
+    """After a take-over and a forgetting, the connection's commits wait for the disk and for locks as before."""
+    asked = (
+        ["PRAGMA synchronous", "PRAGMA busy_timeout"] if target.dialect == "sqlite" else ["SHOW synchronous_commit", "SHOW lock_timeout"]
+    )
+    before = [connection.execute(what).fetchone() for what in asked]
+    take(connection, target)
+    ledger.forget(connection, "7-1", target.dialect)
+    assert (
+        [connection.execute(what).fetchone() for what in asked] == before == ([(2,), (60000,)] if before[0] == (2,) else [("on",), ("0",)])
+    )
+
+
 def test_an_entry_reads_back_as_it_was_written(target: Target, connection: Any) -> None:
     """Every field survives, and the moment of the commit is added."""
     ledger.add(connection.cursor(), ENTRY, target.dialect)
