@@ -16,13 +16,13 @@ from engine.ops import CREATED, DELETE, DELETED, INSERT, LOOK_UP, REFUSED, UNCHA
 from engine.plan import EntityPlan, Text
 from engine.tables import quote
 from engine.target.postgresql import sql
+from engine.target.postgresql.checking import Checking
 from engine.target.postgresql.copytext import encode
-from engine.target.postgresql.one_by_one import OneByOne
 from engine.target.postgresql.shape import Shape
 from engine.target.postgresql.transaction import NotAsASet
 
 
-class PostgresSession(OneByOne):
+class PostgresSession(Checking):
     """See engine.ops.Session."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -39,16 +39,22 @@ class PostgresSession(OneByOne):
             return self._loop(ops)
         with self._unless_about_data():
             self._prepare(ops, shape)
-        try:
-            with self._savepoint():
-                return self._write_as_set(ops, shape)
-        except (psycopg.Error, NotAsASet) as error:
-            # Frames of a failed chunk hold all its rows; without this they live until the collector runs.
-            error.__traceback__ = None
-        return self._loop(ops)
+        while True:
+            try:
+                with self._savepoint():
+                    outcomes = self._write_as_set(ops, shape)
+                if not outcomes.faults:
+                    self._refusing.discard(shape.table.key)
+                return outcomes
+            except (psycopg.Error, NotAsASet) as error:
+                # Frames of a failed chunk hold all its rows; without this they live until the collector runs.
+                error.__traceback__ = None
+                if not self._turns_to_checks(error, shape.table):
+                    return self._loop(ops)
 
     def renew(self) -> None:
         """See Session.renew."""
+        super().renew()
         self._shapes.clear()
 
     def _shape(self, ops: Ops) -> Shape:
@@ -133,14 +139,21 @@ class PostgresSession(OneByOne):
             if column not in texts:
                 texts[column] = self._draw(shape.default_of(column), size)
                 names.append(column)
-        copy = f"COPY {ops.entity.table.quoted} ({', '.join(map(quote, names))}) FROM STDIN"
-        with self._cursor.copy(copy) as stream:
-            stream.write(encode([texts[name] for name in names]))
-        if self._cursor.rowcount != size:
-            raise NotAsASet
         key = ops.entity.table.primary_key
         ids = texts[key[0]] if len(key) == 1 else list(map(",".join, zip(*(texts[k] for k in key), strict=True))) if key else [""] * size
         _put(outcomes, rows, CREATED, ids)
+        columns = [texts[name] for name in names]
+        checks = self._checks_of(ops.entity.table, names)
+        if checks is not None:
+            for op, fault in self._insert_checked(ops, names, columns, checks).items():
+                position = op if rows is None else rows[op]
+                outcomes.kinds[position], outcomes.ids[position], outcomes.faults[position] = REFUSED, "", [fault]
+            return
+        copy = f"COPY {ops.entity.table.quoted} ({', '.join(map(quote, names))}) FROM STDIN"
+        with self._cursor.copy(copy) as stream:
+            stream.write(encode(columns))
+        if self._cursor.rowcount != size:
+            raise NotAsASet
 
     def _draw(self, default: str | None, size: int) -> list[str]:
         """Evaluate a column's default once for each of some rows."""

@@ -97,11 +97,12 @@ def differs(columns: Sequence[Column], stage: str = "s") -> str:
 def stage_table(name: str, table: Table, columns: Sequence[Column]) -> str:
     """Make the typed staging table of an UPDATE or DELETE."""
     fields = ["o integer", *(f"l{n} {kind}" for n, (_, kind) in enumerate(locator(table), 1))]
-    fields += [f"{quote(c.name)} {c.sql_type}{_collate(c)}" for c in columns]
+    fields += [f"{quote(c.name)} {c.sql_type}{collate(c)}" for c in columns]
     return f"CREATE TEMP TABLE {name} ({', '.join(fields)}) ON COMMIT DELETE ROWS"
 
 
-def _collate(column: Column) -> str:
+def collate(column: Column) -> str:
+    """Return the collation of a column of a temporary table, as it must be declared."""
     return f" COLLATE {column.collation}" if column.collation and column.kind is Kind.TEXT else ""
 
 
