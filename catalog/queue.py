@@ -7,17 +7,19 @@ them into `lanes.batch_id`, handing back turns those into `wants` again, at the 
 A worker that drains the queue runs these transactions hundreds of times a second, so their statements are built once, here.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, true, tuple_, update
 
 import clock
 from catalog.database import UtcDateTime, lock_queue, reading, writing
+from catalog.prepared import Prepared, moment
 from catalog.schedule import lane_keys, make_lanes, want
-from catalog.states import Beat, Claim, Counts, Ending, Execution, Mode, Options, State, TableKey
-from catalog.tables import batches, lanes, runs, wants
+from catalog.states import BatchFile, Beat, Claim, Counts, Ending, Execution, Mode, Options, State, TableKey
+from catalog.tables import batch_files, batches, files as stored_files, lanes, runs, wants
 from errors import LadingError
 
 _NOW = bindparam("p_now", type_=UtcDateTime())
@@ -58,15 +60,39 @@ _CLAIM = (
     )
     .returning(*(batches.c[c] for c in ("id", "place", "run", "fence", "control", "key_id", "is_cancel_wanted")))
 )
-_WANTED_LANES = select(wants.c.table_schema, wants.c.table_name).where(wants.c.place == bindparam("p_place"))
-_TAKE_LANES = update(lanes).where(_LANE.in_(_WANTED_LANES), lanes.c.batch_id.is_(None)).values(batch_id=_BATCH)
-_STOP_WANTING = delete(wants).where(wants.c.place == bindparam("p_place"))
 _RUN = (runs.c.batch_id == _BATCH) & (runs.c.number == bindparam("p_run"))
-_START_RUN = (
-    update(runs)
-    .where(_RUN)
-    .values(state=State.RUNNING, attempts=runs.c.attempts + 1, started_at=func.coalesce(runs.c.started_at, _NOW))
-    .returning(*(runs.c[c] for c in ("mode", "execution", "is_ordered", "has_event_handlers", "start_at", "started_at", "attempts")))
+_STARTED = {"state": State.RUNNING, "attempts": runs.c.attempts + 1, "started_at": func.coalesce(runs.c.started_at, _NOW)}
+_OF_RUN = [runs.c[c] for c in ("mode", "execution", "is_ordered", "has_event_handlers", "start_at", "started_at", "attempts")]
+_OF_FILE = [batch_files.c.name, batch_files.c.digest, stored_files.c.size, batch_files.c.position, batch_files.c.created_at]
+
+
+def _lanes_of(place: Any) -> Any:
+    return update(lanes).where(
+        _LANE.in_(select(wants.c.table_schema, wants.c.table_name).where(wants.c.place == place)), lanes.c.batch_id.is_(None)
+    )
+
+
+def _claim_at_once() -> Prepared:
+    """Return the whole claim as one statement, for PostgreSQL; a row for each file of the batch, or one that names no file."""
+    claimed = _CLAIM.cte("claimed")
+    batch, place = select(claimed.c.id).scalar_subquery(), select(claimed.c.place).scalar_subquery()
+    taken = _lanes_of(place).values(batch_id=batch).returning(lanes.c.table_name).cte("taken")
+    unwanted = delete(wants).where(wants.c.place == place).returning(wants.c.place).cte("unwanted")
+    this_run = (runs.c.batch_id == claimed.c.id) & (runs.c.number == claimed.c.run)
+    started = update(runs).where(this_run).values(_STARTED).returning(*_OF_RUN).cte("started")
+    sizes = [select(func.count()).select_from(cte).scalar_subquery().label(cte.name) for cte in (taken, unwanted)]
+    held = batch_files.join(stored_files)
+    query = select(*claimed.c, *started.c, *sizes, *_OF_FILE).select_from(claimed).join(started, true())
+    return Prepared(query.outerjoin(held, batch_files.c.batch_id == claimed.c.id).order_by(batch_files.c.position))
+
+
+_CLAIM_AT_ONCE = _claim_at_once()
+_CLAIM_FIRST = Prepared(_CLAIM)
+_TAKE_LANES = Prepared(_lanes_of(bindparam("p_place")).values(batch_id=_BATCH))
+_STOP_WANTING = Prepared(delete(wants).where(wants.c.place == bindparam("p_place")))
+_START_RUN = Prepared(update(runs).where(_RUN).values(_STARTED).returning(*_OF_RUN))
+_FILES = Prepared(
+    select(*_OF_FILE).join_from(batch_files, stored_files).where(batch_files.c.batch_id == _BATCH).order_by(batch_files.c.position)
 )
 
 _IS_OURS = (batches.c.id == _BATCH) & (batches.c.fence == bindparam("p_fence")) & (batches.c.state == State.RUNNING)
@@ -77,13 +103,28 @@ _RENEW = (
     .returning(batches.c.run, batches.c.is_cancel_wanted)
 )
 _FREE_LANES = update(lanes).where(lanes.c.batch_id == _BATCH).values(batch_id=null())
-_FINISH = update(batches).where(_IS_OURS).values(state=bindparam("p_state"), worker=null(), lease_until=null()).returning(batches.c.run)
 _COUNTS = ("input", "created", "updated", "deleted", "skipped", "errors", "unprocessed")
 _NOTE_COUNTS = update(runs).where(_RUN).values({name: bindparam(f"p_{name}") for name in _COUNTS})
-_FINISH_RUN = update(runs).where(_RUN).values(
-    {name: bindparam(f"p_{name}") for name in (*_COUNTS, "state", "status_msg", "code", "results_digest", "results_size")}
-    | {"completed_at": _NOW, "progress": 1.0}
-)  # fmt: skip
+
+_FINISH = update(batches).where(_IS_OURS).values(state=bindparam("p_state"), worker=null(), lease_until=null()).returning(batches.c.run)
+_ENDED = {
+    name: bindparam(f"p_{name}", type_=runs.c[name].type)
+    for name in (*_COUNTS, "state", "status_msg", "code", "results_digest", "results_size")
+} | {"completed_at": _NOW, "progress": 1.0}
+
+
+def _finish_at_once() -> Prepared:
+    """Return the whole end as one statement, for PostgreSQL; no row where the lease is lost."""
+    finished = _FINISH.cte("finished")
+    ended = update(runs).where(runs.c.batch_id == _BATCH, runs.c.number == finished.c.run).values(_ENDED).cte("ended")
+    freed = _FREE_LANES.where(select(finished.c.run).exists()).cte("freed")
+    return Prepared(select(finished.c.run).add_cte(ended, freed))
+
+
+_FINISH_AT_ONCE = _finish_at_once()
+_FINISH_FIRST = Prepared(_FINISH)
+_FINISH_RUN = Prepared(update(runs).where(_RUN).values(_ENDED))
+_FREE_LANES_OF = Prepared(_FREE_LANES)
 
 
 class LanesAstray(LadingError):
@@ -114,15 +155,35 @@ def finish_and_claim(
 def _claim(connection: Connection, worker: str, lease_seconds: float) -> Claim | None:
     now = clock.now()
     holder = {"p_now": now, "p_worker": worker, "p_lease_until": now + timedelta(seconds=lease_seconds)}
-    row = connection.execute(_CLAIM, holder).one_or_none()
-    if row is None:
+    is_postgresql = connection.dialect.name == "postgresql"
+    found, files = _taken_at_once(connection, holder) if is_postgresql else _taken_in_steps(connection, holder)
+    if found is None:
         return None
-    taken = connection.execute(_TAKE_LANES, {"p_place": row.place, "p_batch": row.id}).rowcount
-    if taken != connection.execute(_STOP_WANTING, {"p_place": row.place}).rowcount:
-        raise LanesAstray(f"batch {row.id} could take {taken} lanes only")
-    run = connection.execute(_START_RUN, {"p_batch": row.id, "p_run": row.run, "p_now": now}).one()
-    options = Options(Mode(run.mode), Execution(run.execution), run.is_ordered, run.has_event_handlers, run.start_at)
-    return Claim(row.id, row.fence, row.run, options, row.control, row.key_id, run.started_at, run.attempts, row.is_cancel_wanted)
+    if found.taken != found.unwanted:
+        raise LanesAstray(f"batch {found.id} could take {found.taken} lanes only")
+    start_at = None if found.start_at is None else moment(found.start_at)
+    options = Options(Mode(found.mode), Execution(found.execution), bool(found.is_ordered), bool(found.has_event_handlers), start_at)
+    return Claim(
+        found.id, found.fence, found.run, options, found.control, found.key_id, moment(found.started_at), found.attempts,
+        bool(found.is_cancel_wanted), tuple(BatchFile(f.name, f.digest, f.size, f.position, moment(f.created_at)) for f in files),
+    )  # fmt: skip
+
+
+def _taken_at_once(connection: Connection, holder: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+    rows = _CLAIM_AT_ONCE.run(connection, **holder).all()
+    return (rows[0] if rows else None), [row for row in rows if row.name is not None]
+
+
+def _taken_in_steps(connection: Connection, holder: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+    row = _CLAIM_FIRST.run(connection, **holder).one_or_none()
+    if row is None:
+        return None, []
+    sizes = {
+        "taken": _TAKE_LANES.run(connection, p_place=row.place, p_batch=row.id).rowcount,
+        "unwanted": _STOP_WANTING.run(connection, p_place=row.place).rowcount,
+    }
+    run = _START_RUN.run(connection, p_batch=row.id, p_run=row.run, p_now=holder["p_now"]).one()
+    return SimpleNamespace(**row._mapping, **run._mapping, **sizes), _FILES.run(connection, p_batch=row.id).all()
 
 
 def heartbeat(
@@ -158,16 +219,18 @@ def finish(engine: Engine, batch_id: int, fence: int, *, state: State, counts: C
 
 
 def _finish(connection: Connection, batch_id: int, fence: int, ending: Ending) -> bool:
-    number = connection.scalar(_FINISH, {"p_batch": batch_id, "p_fence": fence, "p_state": ending.state})
-    if number is None:
-        return False
+    this: dict[str, Any] = {"p_batch": batch_id, "p_fence": fence, "p_state": ending.state}
     ended: dict[str, Any] = {
-        "p_state": ending.state, "p_status_msg": _storable(ending.status_msg), "p_code": ending.code,
-        "p_results_digest": ending.results_digest,
-        "p_results_size": ending.results_size, "p_now": clock.now(), "p_batch": batch_id, "p_run": number,
+        "p_status_msg": _storable(ending.status_msg), "p_code": ending.code, "p_results_digest": ending.results_digest,
+        "p_results_size": ending.results_size, "p_now": clock.now(), **_parameters(ending.counts),
     }  # fmt: skip
-    connection.execute(_FINISH_RUN, ended | _parameters(ending.counts))
-    connection.execute(_FREE_LANES, {"p_batch": batch_id})
+    if connection.dialect.name == "postgresql":
+        return _FINISH_AT_ONCE.run(connection, **this, **ended).one_or_none() is not None
+    row = _FINISH_FIRST.run(connection, **this).one_or_none()
+    if row is None:
+        return False
+    _FINISH_RUN.run(connection, p_batch=batch_id, p_run=row.run, p_state=ending.state, **ended)
+    _FREE_LANES_OF.run(connection, p_batch=batch_id)
     return True
 
 

@@ -213,7 +213,7 @@ TableKey = tuple[str | None, str]  # (schema, name) of a table of the target: wh
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to carry a batch out: all it needs to know but the files."""
+    """A worker's right to carry a batch out, and all it needs to know for it."""
 
     batch_id: int
     fence: int
@@ -224,6 +224,7 @@ class Claim:
     started_at: datetime  # when the run was first claimed, if by an earlier attempt
     attempts: int  # this one included
     is_cancel_wanted: bool  # somebody wants it stopped: end it at once
+    files: tuple[BatchFile, ...]  # in the order of their upload
 
 
 @dataclass(frozen=True, slots=True)

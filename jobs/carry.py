@@ -137,8 +137,7 @@ class _Carrier:
         means, claim = self._means, self._claim
         plan = means.plans.get(claim.control)
         self._held = set(plan.tables)
-        files = batches.files(means.catalog, claim.batch_id)
-        self._order, progress = order_of(means.settings, means.spool, claim, plan, files, means.scratch)
+        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch)
 
         def note(counts: results.Counts) -> None:
             self._lease.counts, self._lease.progress = _counts(counts), progress()

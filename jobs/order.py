@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from catalog.batches import BatchFile, Claim
+from catalog.batches import Claim
 from engine.plan import Plan
 from engine.readers import Limits
 from engine.run import RunFile, RunOrder
@@ -41,11 +41,9 @@ class Reading:
         return min(read / max(sum(self.sizes), 1), 0.99)
 
 
-def order_of(
-    settings: Settings, spool: Spool, claim: Claim, plan: Plan, files: list[BatchFile], scratch: Path
-) -> tuple[RunOrder, Callable[[], float]]:
+def order_of(settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path) -> tuple[RunOrder, Callable[[], float]]:
     """Return the engine's order, and a function that tells the run's progress. The run takes the files as the control file orders them."""
-    files = sorted(files, key=lambda file: (_place(plan, file.name), file.position))
+    files = sorted(claim.files, key=lambda file: (_place(plan, file.name), file.position))
     reading = Reading(spool, [file.size for file in files])
     order = RunOrder(
         run=f"{claim.batch_id}-{claim.run}",

@@ -78,6 +78,9 @@ def test_files_keep_the_order_of_their_upload(engine: Engine) -> None:
     assert batches.attach(engine, batch_id, "b.csv", OTHER_FILE, replace=True) is Attached.REPLACED
     found = [(file.name, file.digest, file.position, file.size) for file in batches.files(engine, batch_id)]
     assert found == [("b.csv", OTHER_FILE, 1, 10), ("a.csv", FILE, 2, 10), ("c.csv", FILE, 3, 10)]
+    batches.schedule(engine, batch_id, Options(), [(None, "t")])
+    claimed = batches.claim(engine, "worker", 30)
+    assert claimed is not None and claimed.files == tuple(batches.files(engine, batch_id))
 
 
 def test_a_name_holds_one_file(engine: Engine) -> None:
