@@ -168,6 +168,10 @@ class Settings:
     resume_hours: float = _setting(
         hours, "24", "How long an upload in parts waits for its next bytes; one that broke off is forgotten then."
     )
+    keep_files_days: int = _setting(
+        count, "30", "How long a data file is kept after it was last sent or given to a batch, and after the end of the last run with it."
+    )
+    keep_results_days: int = _setting(count, "365", "How long the results of a run are kept after its end. Its counts are kept for good.")
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
     max_field_chars: int = _setting(count, "1048576", "The longest cell of a file, in characters.")
     max_columns: int = _setting(count, "2000", "The most columns that a line may have.")

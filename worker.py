@@ -236,8 +236,7 @@ def sweep(settings: Settings, name: str, worker_pid: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store, redis = open_spool(settings.spool_url), queues.connect(settings.redis_url)
-    rhythm = (settings.sweep_seconds, settings.idempotency_hours, settings.resume_hours)
-    made = Sweep(catalog.connect(settings.catalog_url), store, redis, name, *rhythm)
+    made = Sweep(catalog.connect(settings.catalog_url), store, redis, name, settings)
     # In a thread of its own: a signal handler that sets an event may not interrupt the very code that waits for it.
     thread = threading.Thread(target=made.run, args=(is_over, worker_pid), name="sweep")
     thread.start()

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, select, tuple_, update
 
 import clock
-from catalog import keys
+from catalog import keys, retention
 from catalog.database import insert, lock_queue, reading, writing
 from catalog.queue import add_tables, claim, finish, finish_and_claim, hand_back, hand_back_expired, heartbeat, waiting
 from catalog.schedule import schedule
@@ -178,7 +178,8 @@ def attach(engine: Engine, batch_id: int, name: str, digest: str, *, replace: bo
     """Give a batch the stored file `digest` under `name`; a replaced file keeps its position.
 
     The same digest under the same name changes nothing, whatever the state. Refusal: 404 `batch_unknown`; 409 `name_taken` where the name
-    holds another digest and `replace` is false; 409 `not_uploading` where the batch has been scheduled.
+    holds another digest and `replace` is false; 409 `not_uploading` where the batch has been scheduled; 404 `file_unknown` where the
+    file has just been deleted after its time.
     """
     with writing(engine) as connection:
         # The lock makes uploads to one batch take turns, and keeps it from being scheduled half-way through one.
@@ -191,6 +192,7 @@ def attach(engine: Engine, batch_id: int, name: str, digest: str, *, replace: bo
             return Attached.REPEATED
         if state != State.UPLOADING:
             raise Refusal(409, "not_uploading", f"batch {batch_id} is {state}: its files can no longer change")
+        retention.use(connection, digest)
         if held is None:
             last = connection.scalar(select(func.max(batch_files.c.position)).where(of_batch)) or 0
             row = {"batch_id": batch_id, "name": name, "digest": digest, "position": last + 1, "created_at": clock.now()}

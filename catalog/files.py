@@ -23,11 +23,11 @@ class StoredFile:
 
 
 def add(engine: Engine, digest: str, size: int, *, key_id: str, name: str = "") -> None:
-    """Note that a key has uploaded bytes that the spool holds now. A repeated call changes nothing."""
+    """Note that a key has uploaded bytes that the spool holds now. A repeated call changes nothing but the time of their last use."""
     now = clock.now()
     with writing(engine) as connection:
-        row = {"digest": digest, "size": size, "created_at": now}
-        connection.execute(insert(connection, files).on_conflict_do_nothing(), row)
+        row = {"digest": digest, "size": size, "used_at": now}
+        connection.execute(insert(connection, files).on_conflict_do_update(index_elements=["digest"], set_={"used_at": now}), row)
         upload = {"digest": digest, "key_id": key_id, "name": name, "created_at": now}
         connection.execute(insert(connection, uploads).on_conflict_do_nothing(), upload)
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, exists, func, or_, select, update
 
 import clock
 from catalog.database import insert, lock_queue, writing
+from catalog.retention import keep_for_run
 from catalog.states import Mode, Options, Scheduled, State, TableKey
 from catalog.tables import batches, lanes, queue_place, runs, wants
 from errors import Refusal
@@ -20,7 +21,7 @@ def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection
 
     A request equal to an earlier one of this batch answers as that did and changes nothing. Otherwise the batch must be `uploading`, or its
     last run an ended dry run. Refusal: 404 `batch_unknown`; 409 `already_scheduled`; 409 `blocked` (with Retry-After) where
-    `refuse_if_busy` and one of the lanes is held, or waited for.
+    `refuse_if_busy` and one of the lanes is held, or waited for; 410 `files_expired` where a file was deleted after its time.
     """
     with writing(engine) as connection:
         while True:
@@ -36,6 +37,7 @@ def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection
             if place is not None:
                 _add_run(connection, batch_id, seen.run + 1, options)
                 want(connection, place, options.start_at, tables)
+                keep_for_run(connection, batch_id)
                 return Scheduled(batch_id, seen.run + 1, is_repeat=False)
             # Somebody else scheduled or cancelled it since we looked: look again.
 

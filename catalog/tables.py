@@ -60,10 +60,10 @@ files = Table(
     metadata,
     Column("digest", String, primary_key=True),
     Column("size", BigInteger, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),  # last sent, or given to a batch
 )
 
-# Who uploaded a file, and by which names: what a key may know of it.
+# Who uploaded a file, and by which names: what a key may know of it. One without any is no longer in the spool.
 uploads = Table(
     "uploads",
     metadata,
@@ -141,12 +141,13 @@ runs = Table(
     Column("errors", BigInteger, nullable=False),
     Column("unprocessed", BigInteger, nullable=False),
     Column("progress", Float, nullable=False),
-    Column("results_digest", String),
+    Column("results_digest", String),  # null where the size is known: they are no longer kept
     Column("results_size", BigInteger),
     Column("scheduled_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("completed_at", UtcDateTime),
     Column("attempts", Integer, nullable=False),
+    Index("ix_runs_results_digest", "results_digest"),
 )
 
 # One row for every table that was ever to be written. The primary key is what forbids two holders of one lane.

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -20,27 +21,25 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from catalog import batches, idempotency, markers, turns
 from errors import LadingError
-from jobs import queues
+from jobs import queues, retention
+from settings import Settings
 from spool import Spool
 
-PARTIAL_SECONDS = 24 * 3600  # how long an upload that nobody writes to any more is kept
 HINTS = 100  # the most hints that one sweep sends: a worker that is woken up claims whatever waits
-RARE_SECONDS = 600  # how often old entries are deleted
+RARE_SECONDS = 3600  # how often is deleted what is kept no longer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Sweep:
-    """What a sweep works on, and its rhythm in seconds."""
+    """What a sweep works on."""
 
     catalog: Engine
     spool: Spool
     redis: Redis
     worker: str  # the name of the worker it stands beside
-    sweep_seconds: float
-    idempotency_hours: float
-    resume_hours: float = 24
+    settings: Settings
     alive_seconds: float = queues.ALIVE_SECONDS / 3
     _tidied_at: float = field(default=float("-inf"), init=False)
 
@@ -52,8 +51,8 @@ class Sweep:
             self._safely(self.say_alive)
             if time.monotonic() >= next_sweep:
                 self._safely(self.sweep)
-                next_sweep = time.monotonic() + self.sweep_seconds
-            is_over.wait(min(self.alive_seconds, self.sweep_seconds))
+                next_sweep = time.monotonic() + self.settings.sweep_seconds
+            is_over.wait(min(self.alive_seconds, self.settings.sweep_seconds))
         self._safely(lambda: queues.say_dead(self.redis, self.worker, self.spool.marker()))
         self._safely(lambda: turns.give_up(self.catalog, "sweep", self.worker))
 
@@ -69,7 +68,7 @@ class Sweep:
 
     def sweep(self) -> None:
         """Do all repairs once, if it is this sweep's turn."""
-        if not turns.take(self.catalog, "sweep", self.worker, 3 * self.sweep_seconds):
+        if not turns.take(self.catalog, "sweep", self.worker, 3 * self.settings.sweep_seconds):
             return
         for batch_id in batches.hand_back_expired(self.catalog):
             log.warning("batch %d: its lease ran out, another worker takes it over", batch_id)
@@ -85,11 +84,15 @@ class Sweep:
             log.info("sent %d hints again, the first for batch %d", len(lost), lost[0])
 
     def tidy(self) -> None:
-        """Delete what is too old to be of use: replies kept for repeated requests, uploads that broke off."""
-        replies = idempotency.forget_old(self.catalog, kept_hours=self.idempotency_hours)
-        partials = self.spool.sweep_partials(PARTIAL_SECONDS) + self.spool.uploads.expire(self.resume_hours * 3600)
-        if replies or partials:
-            log.info("deleted %d old replies and %d broken-off uploads", replies, partials)
+        """Delete what is kept no longer, each kind for itself: an outage of one place keeps nothing of the others."""
+        self._safely(self._forget_replies)
+        for step in (retention.broken_off_uploads, retention.files_and_results):
+            self._safely(partial(step, self.catalog, self.spool, self.settings))
+
+    def _forget_replies(self) -> None:
+        replies = idempotency.forget_old(self.catalog, kept_hours=self.settings.idempotency_hours)
+        if replies:
+            log.info("deleted %d replies that were kept for repeated requests", replies)
 
     def _safely(self, step: Callable[[], None]) -> None:
         """Take a step; an outage is logged, and the next round tries again."""

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 from errors import (
     ControlFileInvalid,
     DigestMismatch,
+    DigestUnknown,
     Problem,
     Refusal,
     SpoolFull,
@@ -123,6 +124,8 @@ def _refusal_of(error: Exception) -> Refusal | None:
             return Refusal(413, "too_large", f"The upload is {error}.")
         case SpoolFull():
             return Refusal(507, "spool_full", "The spool has no room for this; nothing was stored.")
+        case DigestUnknown():
+            return Refusal(410, "no_longer_kept", "The bytes of this are no longer kept.")
         case UploadUnknown():
             return Refusal(404, "upload_unknown", f"Upload not found: {error}.")
         case UploadHeld():

@@ -249,6 +249,9 @@ def _finish(held: HeldUpload) -> None:
     except DigestMismatch:
         held.remove()  # it could never be finished
         raise
+    if parts().spool.size(digest) is None:
+        held.remove()  # the file was stored long ago and has had its time, while nobody asked for the end of this upload
+        raise UploadUnknown(digest)
     files.add(parts().catalog, digest, facts["length"], key_id=facts["key_id"], name=download.display_name(facts["filename"]))
     if facts["batch"] is not None:
         batches.attach(parts().catalog, int(facts["batch"]), facts["name"], digest, replace=facts["replace"])

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol, Self
 from urllib.parse import unquote
@@ -121,6 +122,9 @@ class Spool(Protocol):
 
         Only the sweep calls it. The age keeps a blob that is just being attached to a batch, and that the catalog does not name yet.
         """
+
+    def digests(self, unused_seconds: float) -> Iterator[str]:
+        """Yield the digests of what is stored and was not sent (again) within the last `unused_seconds`."""
 
     def write_segment(self, run: str, name: str, data: bytes) -> None:
         """Store a segment of a run's results durably; an older one of this name is replaced. Raises SpoolFull."""

@@ -93,6 +93,14 @@ class DirectorySpool:
         sync_folder(place.parent)
         return True
 
+    def digests(self, unused_seconds: float) -> Iterator[str]:
+        """Yield the digests of what is stored and was not sent (again) within the last `unused_seconds`."""
+        limit = time.time() - unused_seconds
+        for place in (self._root / "sha256").glob("??/??/*"):
+            with suppress(FileNotFoundError):
+                if place.stat().st_mtime <= limit:
+                    yield place.name
+
     # Segments ---------------------------------------------------------------------------------------------------
     def write_segment(self, run: str, name: str, data: bytes) -> None:
         """Store a segment of a run's results durably; an older one of this name is replaced. Raises SpoolFull."""

@@ -21,6 +21,7 @@ from errors import LeaseLost
 from jobs import queues
 from jobs.lease import Heart
 from jobs.sweep import Sweep
+from settings import Settings
 from spool import Spool, open_spool
 from tests.jobs_parts import scheduled
 
@@ -41,8 +42,9 @@ def spool(spool_dir: Path) -> Spool:
 
 
 def make_sweep(catalog: Engine, spool: Spool, redis_url: str, worker: str = "w1", sweep_seconds: float = 10) -> Sweep:
-    """Make a sweep beside a worker of this name."""
-    return Sweep(catalog, spool, queues.connect(redis_url), worker, sweep_seconds, 24)
+    """Make a sweep beside a worker of this name, on a target that is not there."""
+    settings = Settings.from_environment({"TARGET_URL": "sqlite:////nowhere/target.db", "SWEEP_SECONDS": str(sweep_seconds)})
+    return Sweep(catalog, spool, queues.connect(redis_url), worker, settings)
 
 
 def test_a_lost_hint_is_sent_again(catalog: Engine, spool: Spool, redis_url: str) -> None:
