@@ -63,7 +63,7 @@ __all__ = [
     "hand_back",
     "hand_back_expired",
     "heartbeat",
-    "over",
+    "receipted",
     "runs_of",
     "schedule",
     "waiting",
@@ -232,12 +232,13 @@ def cancel(engine: Engine, batch_id: int) -> State | None:
     return State.CANCELLED
 
 
-def over(engine: Engine, which: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Return those of these runs, each a batch's id and the run's number, that have ended for good."""
+def receipted(engine: Engine, which: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return those of these runs, each a batch's id and the run's number, that have ended, with their results stored."""
     key = tuple_(runs.c.batch_id, runs.c.number)
     ends = [state for state in State if state.is_over]
     with reading(engine) as connection:
-        found = connection.execute(select(runs.c.batch_id, runs.c.number).where(key.in_(list(which)), runs.c.state.in_(ends)))
+        is_stored = runs.c.state.in_(ends) & runs.c.results_digest.is_not(None)
+        found = connection.execute(select(runs.c.batch_id, runs.c.number).where(key.in_(list(which)), is_stored))
         return {(row.batch_id, row.number) for row in found}
 
 

@@ -31,8 +31,8 @@ CODES: dict[type[Exception], str] = {  # what ends a run for good, and the code 
     ControlFileInvalid: "control_invalid",  # it no longer fits the target's tables
     DigestMismatch: "digest_mismatch",
     DigestUnknown: "digest_unknown",
-    SpoolFull: "disk_full",
 }
+GIVEN_UP = {"target_unavailable", "disk_full"}  # codes of runs that failed for reasons that are not the data's, again and again
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,8 @@ class Means:
 def carry(means: Means, claim: Claim) -> Claim | None:
     """Carry a claimed batch out to its end, and claim the next; or hand it back, and return None.
 
-    Raises TargetUnavailable after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease then runs out,
-    and the next worker goes on from the ledger.
+    Raises TargetUnavailable or SpoolFull after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease
+    then runs out, and the next worker goes on from the ledger.
     """
     try:
         return _Carrier(means, claim).carry()
@@ -88,7 +88,7 @@ class _Carrier:
         except LanesWanted as wanted:
             self._hand_back(wanted.tables, is_counted=False)
             return None
-        except TargetUnavailable:
+        except (TargetUnavailable, SpoolFull):
             self._hand_back()
             raise
         if ending is None:
@@ -109,23 +109,27 @@ class _Carrier:
             code = next(code for kind, code in CODES.items() if isinstance(error, kind))
             log.warning("batch %d: %s: %s", self._claim.batch_id, code, error)
             return self._failed(code, str(error))
-        except (LanesWanted, LeaseLost, TargetUnavailable, SQLAlchemyError):
+        except (LanesWanted, LeaseLost, TargetUnavailable, SpoolFull, SQLAlchemyError):
             raise
         except Exception:
             log.exception("batch %d: internal error", self._claim.batch_id)
             return self._failed("internal_error", f"batch {self._claim.batch_id} met an internal error; the worker's log tells more")
 
     def _attempts(self) -> Ending | None:
-        """Carry the run out, and again where the target failed for reasons that are not the data's."""
+        """Carry the run out, and again where the target, or the disk of the spool, failed for reasons that are not the data's."""
         attempts = self._means.settings.run_attempts
         for attempt in range(1, attempts):
             try:
                 return self._attempt(self._should_stop)
-            except TargetUnavailable as error:
-                log.warning("batch %d: the target failed, attempt %d of %d: %s", self._claim.batch_id, attempt, attempts, error)
+            except (TargetUnavailable, SpoolFull) as error:
+                log.warning("batch %d: attempt %d of %d failed: %s", self._claim.batch_id, attempt, attempts, error)
                 self._pause(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1])
         try:
             return self._attempt(self._should_stop)
+        except SpoolFull as error:
+            if self._claim.attempts < attempts:
+                raise
+            return self._failed("disk_full", str(error))
         except TargetUnavailable as error:
             if self._claim.attempts < attempts:
                 raise
@@ -193,7 +197,7 @@ class _Carrier:
         """Give a run up. What it has committed stays; the rest gets its results if the files can be read and the target answers."""
         message = message[:MESSAGE_CHARS]
         # A run that has been broken off once too often, even on its way here, is not read again: reading may be what broke it off.
-        if code not in (*CODES.values(), "target_unavailable") and self._claim.attempts <= self._means.settings.run_attempts + 1:
+        if code not in (*CODES.values(), *GIVEN_UP) and self._claim.attempts <= self._means.settings.run_attempts + 1:
             try:
                 ending = self._attempt(lambda: "cancel")
             except (SQLAlchemyError, LeaseLost):
@@ -225,7 +229,8 @@ class _Carrier:
             )
         if is_ended:
             log.info("batch %d: %s%s %s", claim.batch_id, ending.state, ending.code and f" ({ending.code})", ending.counts)
-            self._clear()
+            if ending.results_digest is not None:  # else the ledger is all that still tells what became of the records
+                self._clear()
         else:
             log.warning("batch %d: its lease (fence %d) was lost before its end", claim.batch_id, claim.fence)
         return following

@@ -14,11 +14,12 @@ from spool import Spool
 def clear(catalog: Engine, target: Target, spool: Spool) -> int:
     """Forget the heads, ledger rows and segments of runs that are over; return of how many runs there were any.
 
-    Runs that the catalog does not know are left alone: the target may be another installation's too. TargetUnavailable, OSError.
+    Runs that the catalog does not know are left alone, since the target may be another installation's too; and so are those that failed
+    without stored results, since only the ledger tells what became of their records. Raises TargetUnavailable, OSError.
     """
     found = {run: (int(match[1]), int(match[2])) for run in {*target.runs(), *spool.runs()} if (match := re.fullmatch(r"(\d+)-(\d+)", run))}
-    over = batches.over(catalog, found.values())
-    left = [run for run, which in found.items() if which in over]
+    done = batches.receipted(catalog, found.values())
+    left = [run for run, which in found.items() if which in done]
     for run in left:
         target.forget(run)
         spool.drop_segments(run)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import catalog
 from catalog import batches
 from engine.target import open_target
-from errors import TargetUnavailable
+from errors import SpoolFull, TargetUnavailable
 from jobs import leftovers, queues
 from jobs.carry import Means, carry
 from jobs.lease import Heart
@@ -93,7 +93,7 @@ class Drain:
             queues.enqueue_lost(self._redis, batches.waiting(self._catalog, 1))
         except RedisError as error:
             log.warning("Redis cannot be reached: %s", error)
-        except (SQLAlchemyError, TargetUnavailable, OSError) as error:
+        except (SQLAlchemyError, TargetUnavailable, SpoolFull, OSError) as error:
             log.error("stopped taking batches: %s", error)
 
     def _next(self) -> bool:

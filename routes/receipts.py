@@ -81,7 +81,8 @@ def pieces(batch: Batch, offset: int = 0) -> Iterator[bytes]:
     if run is not None and run.state.is_over and run.results_size is not None:
         raise Refusal(410, "no_longer_kept", f"The results of batch {batch.id} are no longer kept.")
     # An ordered run writes its records by group: only at its end are they back in file order, and what was once read would have moved.
-    if run is None or run.state.is_over or run.started_at is None or run.options.is_ordered:
+    # A run that is over and has no results stored, for want of room perhaps, has its ledger still.
+    if run is None or run.started_at is None or run.options.is_ordered:
         return iter([results.HEADER[offset:]])
     return _so_far(wired, f"{batch.id}-{run.number}", offset)
 

@@ -19,14 +19,14 @@ def test_only_runs_that_are_over_are_cleared_away(target_url: str, redis_url: st
         {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{tmp_path / 'spool'}", "REDIS_URL": redis_url},
     )
     target = open_target(target_url)
-    claims = []
+    claims, results = [], site.store(b"x")
     for _ in range(2):
         batch_id = site.batch(b"code,size\na,1\n")
         claim = batches.claim(site.catalog, "w1", 30)
         assert claim is not None and claim.batch_id == batch_id
         claims.append(claim)
         if len(claims) == 1:
-            assert batches.finish(site.catalog, batch_id, claim.fence, state=State.COMPLETED, counts=Counts())
+            assert batches.finish(site.catalog, batch_id, claim.fence, state=State.COMPLETED, counts=Counts(), results_digest=results)
     over, under_way = (f"{claim.batch_id}-1" for claim in claims)
     for run in (over, under_way, "1-7", "elsewhere"):
         target.take_over(run)
