@@ -33,7 +33,7 @@ def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequenc
     verdicts = Verdicts([REFUSED] * len(chunk), [""] * len(chunk), dict(chunk.faults))
     hints = Hints(session)
     for block, ready in zip(chunk.blocks, converted, strict=True):
-        _apply_block(_Step(session, resolver, hints, block, ready.faults), ready, waits_for_commit, verdicts)
+        _apply_block(_Step(session, resolver, hints, chunk.file, block, ready.faults), ready, waits_for_commit, verdicts)
     return verdicts
 
 
@@ -67,8 +67,8 @@ def _apply_block(step: _Step, ready: Converted, waits_for_commit: bool, verdicts
 class _Step:
     """One block on its way from converted columns to ops."""
 
-    def __init__(self, session: Session, resolver: Resolver, hints: Hints, block: Block, faults: dict[int, list[Fault]]) -> None:
-        self.session, self.resolver, self.hints = session, resolver, hints
+    def __init__(self, session: Session, resolver: Resolver, hints: Hints, file: int, block: Block, faults: dict[int, list[Fault]]) -> None:
+        self.session, self.resolver, self.hints, self.file = session, resolver, hints, file
         self.block, self.entity, self.action, self.size = block, block.entity, block.action, len(block)
         self.faults = {row: list(found) for row, found in faults.items()}
         self.skipped: dict[int, Fault] = {}
@@ -118,7 +118,7 @@ class _Step:
             columns: list[list[str | bytes | None]] = [[None] * self.size for _ in mapping.columns]
             late.append(Late(lookup, wanted.keys, tuple(range(len(written), len(written) + len(columns)))))
         else:
-            resolved = self.resolver.resolve(self.session, self.hints, lookup, wanted.keys, mapping.is_masked)
+            resolved = self.resolver.resolve(self.session, self.hints, lookup, wanted.keys, self.file, mapping.is_masked)
             columns = resolved.columns
             for row, fault in resolved.faults.items():
                 self.faults.setdefault(row, []).append(fault)

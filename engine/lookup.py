@@ -1,12 +1,12 @@
 """Look-ups: from the keys in the data to the values that references hold.
 
-The database compares, never Python. What is found in a table that the run does not write is remembered for the whole run;
-what is found in one that it does write is asked again for each block.
+The database compares, never Python. What is found in a table that the run writes no more is remembered for the rest of it;
+what is found in one that it may still write is asked again for each block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -42,7 +42,7 @@ def text_of(keys: Sequence[Text], row: int) -> str:
 class _Memory:
     """What one look-up has found so far, by key: a text for a single part, else a tuple."""
 
-    values: dict = field(default_factory=dict)  # key -> the results' tuple; of nulls where there is none
+    values: dict = field(default_factory=dict)  # key -> the result, or the tuple of several; nulls where there is none
     missing: set = field(default_factory=set)
     ambiguous: set = field(default_factory=set)
 
@@ -79,9 +79,9 @@ class Hints:
 class Resolver:
     """Resolves the look-ups of one run; shared by its writers."""
 
-    def __init__(self, written: set[tuple[str | None, str]]) -> None:
-        """`written`: the keys of the tables that the run writes; may grow while it goes on."""
-        self._written = written
+    def __init__(self, written_from: Callable[[int], Set[tuple[str | None, str]]]) -> None:
+        """`written_from` gives the keys of the tables that the run writes from a file of it on; they may grow while it goes on."""
+        self._written_from = written_from
         self._memories: dict[int, tuple[Lookup, _Memory]] = {}
         self._is_trusting = True
 
@@ -89,19 +89,19 @@ class Resolver:
         """Remember nothing from now on: triggers or cascades may write any table."""
         self._is_trusting = False
 
-    def resolve(self, session: Session, hints: Hints, lookup: Lookup, keys: list[Text], is_masked: bool = False) -> Resolved:
-        """Find what the keys refer to. A row with an empty part is not looked up and gets nulls."""
-        memory = self._memory(lookup)
+    def resolve(self, session: Session, hints: Hints, lookup: Lookup, keys: list[Text], file: int, is_masked: bool = False) -> Resolved:
+        """Find what the keys, of records of a file, refer to. A row with an empty part is not looked up and gets nulls."""
+        memory = self._memory(lookup, file)
         wanted: Sequence = keys[0] if len(keys) == 1 else list(zip(*keys, strict=True))
-        self._fill(session, lookup, memory, wanted)
-        values = memory.values
-        if len(lookup.results) == 1:
-            columns = [[v[0] for v in map(values.__getitem__, wanted)]]
-        else:
-            columns = [list(c) for c in zip(*map(values.__getitem__, wanted), strict=True)] or [[] for _ in lookup.results]
+        try:
+            found = list(map(memory.values.__getitem__, wanted))
+        except KeyError:
+            self._fill(session, lookup, memory, wanted)
+            found = list(map(memory.values.__getitem__, wanted))
+        columns = [found] if len(lookup.results) == 1 else [list(c) for c in zip(*found, strict=True)] or [[] for _ in lookup.results]
         faults: dict[int, Fault] = {}
         skipped: dict[int, Fault] = {}
-        if not memory.missing.isdisjoint(wanted) or not memory.ambiguous.isdisjoint(wanted):
+        if (memory.missing and not memory.missing.isdisjoint(wanted)) or not memory.ambiguous.isdisjoint(wanted):
             for row, key in enumerate(wanted):
                 if key in memory.ambiguous:
                     faults[row] = _said(LOOKUP_AMBIGUOUS, lookup, keys, row, is_masked)
@@ -109,8 +109,9 @@ class Resolver:
                     self._missed(hints, lookup, keys, row, is_masked, faults, skipped)
         return Resolved(columns, faults, skipped)
 
-    def _memory(self, lookup: Lookup) -> _Memory:
-        if not self._is_trusting or not tables_of(lookup).isdisjoint(self._written):
+    def _memory(self, lookup: Lookup, file: int) -> _Memory:
+        # No chunk of an earlier file that writes what this one reads is under way beside it.
+        if not self._is_trusting or not tables_of(lookup).isdisjoint(self._written_from(file)):
             return _Memory()
         kept = self._memories.get(id(lookup))
         if kept is None:
@@ -123,7 +124,8 @@ class Resolver:
 
     def _fill(self, session: Session, lookup: Lookup, memory: _Memory, wanted: Iterable) -> None:
         unknown = [key for key in dict.fromkeys(wanted) if key not in memory.values]
-        nothing = (None,) * len(lookup.results)
+        is_one = len(lookup.results) == 1
+        nothing = None if is_one else (None,) * len(lookup.results)
         is_single = len(lookup.parts) == 1
         asked = []
         for key in unknown:
@@ -135,11 +137,13 @@ class Resolver:
             return
         found = session.find(lookup, [asked] if is_single else [list(part) for part in zip(*asked, strict=True)])
         for row, key in enumerate(asked):
+            results = found.rows.get(row)
+            # Another writer takes what stands in the values as it is: what is wrong with a key is entered before.
             if row in found.ambiguous:
                 memory.ambiguous.add(key)
-            elif row not in found.rows:
+            elif results is None:
                 memory.missing.add(key)
-            memory.values[key] = found.rows.get(row, nothing)
+            memory.values[key] = nothing if results is None else results[0] if is_one else results
 
     @staticmethod
     def _missed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from typing import Any
 
@@ -21,12 +21,13 @@ class Reading:
         self,
         order: RunOrder,
         entries: Mapping[int, LedgerEntry],
-        written: set[tuple[str | None, str]],
         resolve_name: Callable[[str], Plan | None],
     ) -> None:
-        """`entries`: the committed chunks, kept up by the run. `written`: the run's tables; those of named control files join."""
-        self.order, self.entries, self.written = order, entries, written
+        """`entries`: the committed chunks, kept up by the run."""
+        self.order, self.entries = order, entries
         self._resolve_name = resolve_name
+        self._named: set[tuple[str | None, str]] = set()  # the tables of named control files that were met
+        self._written_from: dict[int, set[tuple[str | None, str]]] = {}
         self.warnings: list[str] = []
 
     def has_refused_file(self) -> bool:
@@ -50,8 +51,18 @@ class Reading:
         """Resolve the name of a `!` row; the tables that its entities write count as written from then on."""
         plan = self._resolve_name(name)
         if plan is not None:
-            self.written.update(plan.tables)
+            self._named.update(plan.tables)
         return plan
+
+    def written_from(self, index: int) -> Set[tuple[str | None, str]]:
+        """Return the keys of the tables that a file and those behind it write; an ordered run takes all files as one."""
+        if index not in self._written_from:
+            plans = [self.file_plan(number) for number in range(0 if self.order.is_ordered else index, len(self.order.files))]
+            self._written_from[index] = {key for p in plans for key in self._written(p)}
+        return self._written_from[index] | self._named
+
+    def _written(self, plan: FilePlan) -> Sequence[tuple[str | None, str]]:
+        return [plan.entity.table.key] if plan.entity and plan.action else self.order.plan.tables
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the run's chunks from the first that the ledger lacks; their borders are the same each time."""

@@ -83,9 +83,8 @@ class _Run:
         self.order, self.target, self.store, self.on_progress, self.should_stop = order, target, store, on_progress, should_stop
         self.counts = Counts()
         self.entries: dict[int, LedgerEntry] = {}
-        written = set(order.plan.tables)
-        self.resolver = Resolver(written)
-        self.reading = Reading(order, self.entries, written, resolve_name)
+        self.reading = Reading(order, self.entries, resolve_name)
+        self.resolver = Resolver(self.reading.written_from)
         self.fence = 0
         self.lock = Lock()
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from engine.plan import Action, Plan
+from engine.reading import Reading
+from engine.run import RunFile, RunOrder
 from tests.engine_parts import footprint_of, plan_of, run_import, sql
 from tests.test_law import ITEM_TABLE, ddl, items
 
@@ -140,6 +145,65 @@ files: {f.csv: {entity: Part, action: %s}}
         assert done.codes == ["RecordCreated", "ReferenceNotFound", "RecordSkipped", "ReferenceNotFound"]
         done = run_import(target_url, control % "Update", {"f.csv": "code,up,kind\na,a,\nb,zz,\n"}, tmp_path, chunk_records=size)
         assert done.codes == ["RecordUpdated", "ReferenceNotFound"]
+
+
+TURNS = """
+entities:
+- {entity: Colour, input: [code], mappings: [{id: {converter: {type: CodeReferenceLookup, input: code}}}, {code: }]}
+- {entity: Item, input: [code, colour], mappings: [{id: {converter: {type: CodeReferenceLookup, input: code}}}, {code: },
+   {colour_id: {converter: {type: CodeReferenceLookup, input: colour}}}]}
+files:
+  items.csv: {entity: Item, action: Merge}
+  all.txt: {}
+  DEFAULT: {entity: Colour, action: Merge}
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 5000])
+def test_what_is_looked_up_is_remembered_only_once_no_file_writes_it_any_more(target_url: str, tmp_path: Path, size: int) -> None:
+    """Files write and look up the same table in turns: each record finds what those before it made, whatever was sought in vain earlier."""
+    ddl(
+        target_url,
+        "CREATE TABLE colour(id SERIAL PRIMARY KEY, code varchar(9) UNIQUE);"
+        "CREATE TABLE item(id SERIAL PRIMARY KEY, code varchar(9) UNIQUE, colour_id bigint REFERENCES colour(id));",
+    )
+    items = "code,colour\n{0}1,red\n{0}2,blue\n{0}3,red\n{0}4,green\n"
+    found, missed = "RecordCreated", "ReferenceNotFound"
+    turns = [
+        ("red.csv", "code\nred\n", [found]),
+        ("items.csv", items.format("a"), [found, missed, found, missed]),
+        ("blue.csv", "code\nblue\n", [found]),
+        ("all.txt", "Item,Merge,b1,blue\nItem,Merge,b2,green\nColour,Merge,green\nItem,Merge,b3,green\n", [found, missed, found, found]),
+    ]
+    for number in range(1, len(turns) + 1):
+        sql(target_url, "DELETE FROM item")
+        sql(target_url, "DELETE FROM colour")
+        chosen = turns[:number]
+        files = {name: text for name, text, _ in chosen}
+        done = run_import(target_url, TURNS, files, tmp_path, chunk_records=size)
+        assert done.codes == [code for *_, codes in chosen for code in codes]
+
+
+def test_a_run_knows_which_tables_it_writes_from_a_file_on(target_url: str, tmp_path: Path) -> None:
+    """A plain file writes its entity's table, another may write all; an ordered run takes its files as one; named control files join."""
+    ddl(target_url, "CREATE TABLE colour(code varchar(9) PRIMARY KEY); CREATE TABLE item(code varchar(9) PRIMARY KEY, colour_id integer);")
+    schema = None if target_url.startswith("sqlite") else "public"
+    colour, item, other = (schema, "colour"), (schema, "item"), (schema, "other")
+    control = TURNS.replace("{colour_id: {converter: {type: CodeReferenceLookup, input: colour}}}", "{colour_id: {input: colour}}")
+    plan = plan_of(target_url, control)
+
+    def reading(*names: str, is_ordered: bool = False) -> Reading:
+        files = [RunFile(name, BytesIO, lambda: None) for name in names]
+        order = RunOrder("r", 1, files, plan, "import", "PerRecord", is_ordered, datetime.now(UTC), tmp_path)
+        return Reading(order, {}, lambda name: replace(plan, tables=(other,)))
+
+    three = reading("red.csv", "all.txt", "items.csv")
+    assert [three.written_from(file) for file in range(3)] == [{colour, item}, {colour, item}, {item}]
+    two = reading("red.csv", "items.csv")
+    assert [two.written_from(file) for file in range(2)] == [{colour, item}, {item}]
+    assert reading("red.csv", "items.csv", is_ordered=True).written_from(1) == {colour, item}
+    two.resolve_name("Other")
+    assert two.written_from(1) == {item, other}
 
 
 TWO_KEYS = """
