@@ -89,12 +89,10 @@ def convert(block: Block, file: FilePlan, line_of: Sequence[int], context: Conte
 # Columns ----------------------------------------------------------------------------------------------------------------
 def _fill(block: Block, mapping: Mapping, rule: Empty | None, puller: Puller, converted: Converted) -> None:
     column = mapping.columns[0]
-    pulled = puller.pull(mapping.source, column, mapping.source.input or column.name, mapping.is_masked)
-    values, wrong = mapping.convert(pulled.values) if mapping.convert else (pulled.values, {})
-    empties = pulled.empties
+    pulled = puller.pull(mapping.source, column, mapping.convert, mapping.source.input or column.name, mapping.is_masked)
+    values, empties, wrong = pulled.values, pulled.empties, pulled.faults
     if empties and rule is Empty.EMPTY_STRING and not mapping.is_required:
         values, empties = ["" if row in empties else value for row, value in enumerate(values)], NO_ROWS
-    wrong = {**wrong, **pulled.faults} if pulled.faults else wrong
     on_insert, on_update = _EMPTY_RULES[rule]
     converted.add(wrong)
     refused = _nulls_refused(block, mapping, rule, pulled, wrong)
@@ -181,11 +179,10 @@ def _keys(lookup: Lookup, puller: Puller, is_masked: bool) -> tuple[list[Text], 
     pulls: list[Pulled] = []
     wrong: dict[int, Fault] = {}
     for part in lookup.parts:
-        pulled = puller.pull(part.source, part.column, _label(part), is_masked)
-        values, faulty = part.convert(pulled.values)
-        for row, fault in (*pulled.faults.items(), *faulty.items()):
+        pulled = puller.pull(part.source, part.column, part.convert, _label(part), is_masked)
+        for row, fault in pulled.faults.items():
             wrong.setdefault(row, fault)
-        keys.append(values)
+        keys.append(pulled.values)
         pulls.append(pulled)
     return keys, pulls, wrong
 

@@ -72,6 +72,7 @@ _MAKERS: dict[Kind, Callable[..., tuple[Fast, One]]] = {
 }  # fmt: skip
 _TELLS_DIALECTS_APART = {Kind.BOOLEAN, Kind.BINARY, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ, Kind.TIME, Kind.TIME_TZ}
 _NUMBERS = {Kind.INTEGER, Kind.DECIMAL, Kind.FLOAT}
+_STRICT = _NUMBERS | {Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_TZ, Kind.UUID}  # by their own forms; see Whole.is_strict
 
 
 def build(
@@ -135,7 +136,10 @@ def _make(column: Column, given: Mapping[str, Any], *, name: str, dialect: str, 
         return Whole(name, *structures.array(column, inner), is_masked)
     if column.kind in _TELLS_DIALECTS_APART:
         given = {"dialect": dialect, **given}
-    return Whole(name, *_MAKERS[column.kind](column, **given), is_masked)
+    is_strict = (
+        column.kind in _STRICT and not any(given.get(option) for option in ("format", "thousands")) and given.get("decimal", ".") == "."
+    )
+    return Whole(name, *_MAKERS[column.kind](column, **given), is_masked, is_strict)
 
 
 def _midnight(column: Any) -> tuple[Any, dict[int, Any]]:

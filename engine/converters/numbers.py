@@ -90,9 +90,9 @@ def integer(column: Column, *, decimal: str = ".", thousands: str = "") -> tuple
 
     def fast(values: Sequence[str]) -> Sequence[str]:
         odd = unlike(canonical, values)
-        if 8 * len(odd) <= len(values):
-            if odd:
-                raise Odd(odd, values)
+        if odd:
+            raise Odd(odd, values)
+        if odd is not None:
             return values
         if not is_all(lenient, values):
             raise ValueError

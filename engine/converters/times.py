@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from functools import partial
+from functools import cache, partial
 from zoneinfo import ZoneInfo
 
 from engine import faults
@@ -51,13 +51,20 @@ def zone(name: str) -> tzinfo:
 
 def kept_decimals(column: Column) -> int:
     """Return how many digits of a second the column keeps: `timestamp(3)` keeps 3, without a word 6."""
-    match = re.search(r"\(\s*([0-6])\s*\)", column.sql_type)
+    return _kept_decimals(column.sql_type)
+
+
+@cache
+def _kept_decimals(sql_type: str) -> int:
+    match = re.search(r"\(\s*([0-6])\s*\)", sql_type)
     return int(match[1]) if match else 6
 
 
 def _decimals(fraction: str | None, column: Column) -> str:
     """Return a second's digits as `.dddddd`, refusing more than the column keeps."""
-    digits = (fraction or "").rstrip("0")
+    if not fraction:
+        return ""
+    digits = fraction.rstrip("0")
     if len(digits) > kept_decimals(column):
         raise Invalid(faults.TOO_MANY_DECIMALS, expected=kept_decimals(column))
     return f".{digits:0<6}" if digits else ""
@@ -158,7 +165,7 @@ def _in_zone(moment: datetime, has_zone: bool, local: tzinfo | None) -> datetime
             raise Invalid(faults.INVALID_DATETIME, expected=f"a time that is on the clocks of {local} once, neither skipped nor repeated")
         return first.astimezone(UTC)
     if has_zone:
-        return moment.astimezone(UTC)
+        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     if local is None:
         raise Invalid(faults.ZONE_UNEXPECTED, expected="a time without zone, as 2024-05-01 10:00:00")
     return moment.astimezone(local).replace(tzinfo=None)
