@@ -104,7 +104,9 @@ def _chunk(task: Task, rows: Rows | SheetRows, width: int, what: tuple[EntityPla
             break
         is_over = False
         chars -= rows.lines.chars_dropped - before
-        odd = sorted({*unread, *(index for index, row in enumerate(taken) if len(row) != width)})
+        odd = sorted(unread)
+        if odd or set(map(len, taken)) != {width}:
+            odd = sorted({*odd, *(index for index, row in enumerate(taken) if len(row) != width)})
         blank = {index for index in odd if index not in unread and is_blank(taken[index]) and (width > 1 or not taken[index])}
         faulty = [index for index in odd if index not in blank]
         for index in faulty:
