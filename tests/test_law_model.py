@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from engine import writers
+from engine.target.sqlite import runs
 from tests.engine_parts import Imported, run_import
 from tests.law_parts import COLUMNS, Case, Record, expected, prepare, stored
 
@@ -184,9 +185,10 @@ def _model(url: str, data: st.DataObject, ways: list[tuple[int, int]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def threads_for_small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the writers' threads take chunks as small as those of these tests."""
+def small_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the writers' threads, and statements of many rows, take chunks as small as those of these tests."""
     monkeypatch.setattr(writers, "WORTH_A_THREAD", 1, raising=False)
+    monkeypatch.setattr(runs, "MANY_VALUES", 10)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=CHECKS)

@@ -7,16 +7,18 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine import ledger
 from engine.plan import KeyPart, Lookup, Source
 from engine.target import open_target
+from engine.target.sqlite import runs, sql as queries
 from engine.target.sqlite.connect import connect
 from errors import LeaseLost, TargetUnavailable
 from tests.engine_parts import plan_of, sql
-from tests.sqlite_parts import control, load
+from tests.sqlite_parts import control, ids, load
 
 
 @pytest.fixture
@@ -105,8 +107,9 @@ NASTY = (
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_chunks_of_any_size_come_to_the_same(tmp_path: Path, seed: int) -> None:
+def test_chunks_of_any_size_come_to_the_same(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random records, many of them refused or repeated: taken one by one and all at once they leave the same table and results."""
+    monkeypatch.setattr(runs, "MANY_VALUES", 14)
     random_ = random.Random(seed)
     codes = ["a", "A", "b", "c", "d", "e", "f", "g", "h", "H"]
     choices = (codes, ["", *"0123456789"], ["", *"012345"], ["", *"123"], ["", "5"], ["", "x"])
@@ -121,3 +124,56 @@ def test_chunks_of_any_size_come_to_the_same(tmp_path: Path, seed: int) -> None:
             done.append(load(url, tmp_path / str(size), control("t", "code n seat ref d e", "code", action), rows, chunk_records=size).raw)
         came_of.append((done, sql(url, "SELECT * FROM t ORDER BY id"), sql(url, "SELECT * FROM sqlite_sequence")))
     assert came_of[0] == came_of[1] == came_of[2]
+
+
+def statements_of(monkeypatch: pytest.MonkeyPatch, values: int) -> list[int]:
+    """Have statements of many rows take this many values; return the number of rows of each one that is made from now on."""
+    monkeypatch.setattr(runs, "MANY_VALUES", values)
+    made: list[int] = []
+    insert = queries.insert
+
+    def counted(table: Any, columns: Any, returning: Any = (), rows: int = 1) -> str:
+        made.append(rows)
+        return insert(table, columns, returning, rows)
+
+    monkeypatch.setattr(queries, "insert", counted)
+    return made
+
+
+def test_one_refused_row_among_many_of_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement of many rows that is refused leaves nothing: its rows are taken one by one, with the ids that each would have drawn."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    sql(url, "CREATE TABLE t (id INTEGER PRIMARY KEY, code TEXT UNIQUE, n INT CHECK (n <> 13));")
+    made = statements_of(monkeypatch, 30)
+    done = load(url, tmp_path, control("t", "code n", "code"), "code,n\n" + "".join(f"c{n},{n}\n" for n in range(1, 38)))
+    assert made == [10, 1]  # the table's three columns, ten times; then single rows
+    assert done.codes == ["RecordCreated"] * 12 + ["CheckViolated"] + ["RecordCreated"] * 24
+    assert ids(done) == [str(n) for n in range(1, 13)] + [""] + [str(n) for n in range(13, 37)]
+    assert sql(url, "SELECT id, n FROM t ORDER BY id") == [(n, n if n < 13 else n + 1) for n in range(1, 37)]
+
+
+def test_rows_that_refer_to_each_other_are_inserted_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement of many rows would let a row refer to a later one of the same statement."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    sql(url, "CREATE TABLE node (code TEXT PRIMARY KEY, up TEXT REFERENCES node) WITHOUT ROWID;")
+    made = statements_of(monkeypatch, 20)
+    rows = "a,b\n" + "".join(f"{code},\n" for code in "bcdefghijklmnopqrstuvwxyz") + "A,B\n" + "B,b\n"
+    done = load(url, tmp_path, control("node", "code up", "code"), f"code,up\n{rows}")
+    assert made == [1]
+    assert done.codes == ["ForeignKeyViolated"] + ["RecordCreated"] * 25 + ["ForeignKeyViolated", "RecordCreated"]
+
+
+def test_a_statement_keeps_to_what_sqlite_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where SQLite takes fewer values a statement than we would give, it gets no more than it takes."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    sql(url, "CREATE TABLE t (id INTEGER PRIMARY KEY, code TEXT UNIQUE, n INT);")
+    made = statements_of(monkeypatch, 10_000)
+
+    def narrow(path: str) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 60)
+        return connection
+
+    monkeypatch.setattr("engine.target.sqlite.connect.connect", narrow)
+    done = load(url, tmp_path, control("t", "code n", "code"), "code,n\n" + "".join(f"c{n},{n}\n" for n in range(1, 101)))
+    assert made == [20, 1] and done.codes == ["RecordCreated"] * 100

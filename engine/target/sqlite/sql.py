@@ -84,10 +84,11 @@ def _collate(column: Column) -> str:
     return f" COLLATE {quote(column.collation)}" if column.collation else ""
 
 
-def insert(table: Table, columns: Sequence[str], returning: Sequence[str] = ()) -> str:
-    """Insert one row. ABORT is said although it is the default: it overrides what the table's own ON CONFLICT clauses would do."""
+def insert(table: Table, columns: Sequence[str], returning: Sequence[str] = (), rows: int = 1) -> str:
+    """Insert rows, all or none. ABORT, although it is the default, is said: it overrides the ON CONFLICT clauses of the table itself."""
     names = ", ".join(quote(c) for c in columns)
-    into = f"({names}) VALUES ({', '.join('?' * len(columns))})" if columns else "DEFAULT VALUES"
+    row = f"({', '.join('?' * len(columns))})"
+    into = f"({names}) VALUES {', '.join([row] * rows)}" if columns else "DEFAULT VALUES"
     give = f" RETURNING {', '.join(returning)}" if returning else ""
     return f"INSERT OR ABORT INTO {table.quoted} {into}{give}"
 
