@@ -88,11 +88,11 @@ class _Step:
             elif self.action is not Action.DELETE:
                 references.append(lookup_keys)
         # Where one must wait for each record's turn, all do, so that whichever fails first does so in every chunk.
-        waits = self._must_wait(references, self._written_texts(ready))
+        as_sought = columns_as_sought(ready)
+        waits = self._must_wait(references, self._written_texts(ready), as_sought)
         for reference in references:
             self._resolve(reference, waits, written, late)
         ops = Ops(self.entity, self.action, [], identity.keys if identity else [], [], written, late, is_strict=waits)
-        as_sought = columns_as_sought(ready)
         self._leave_out_faulty(ops)
         self._identify(ops, as_sought, is_steady(self.entity, self.action, ready))
         return ops
@@ -102,12 +102,12 @@ class _Step:
     def _written_texts(ready: Converted) -> dict[str, Text]:
         return {cells.column.name: cells.values for cells in ready.cells}
 
-    def _must_wait(self, references: Sequence[LookupKeys], own: dict[str, Text]) -> bool:
+    def _must_wait(self, references: Sequence[LookupKeys], own: dict[str, Text], as_sought: frozenset[str]) -> bool:
         """Say whether some look-up may find what an earlier record of the block did."""
         table = self.entity.table
         if table.has_triggers or table.has_rewrites:
             return bool(references)  # Nobody knows what else they write.
-        return any(table.key in tables_of(r.lookup) and self._may_depend(r.lookup, r.keys, own) for r in references)
+        return any(table.key in tables_of(r.lookup) and self._may_depend(r.lookup, r.keys, own, as_sought) for r in references)
 
     def _resolve(self, wanted: LookupKeys, waits: bool, written: list[Written], late: list[Late]) -> None:
         """Add the look-up's columns to `written`, now or, where it `waits`, at each record's turn."""
@@ -126,7 +126,7 @@ class _Step:
         for column, values in zip(mapping.columns, columns, strict=True):
             written.append(Written(column, values, wanted.empties, wanted.on_insert, wanted.on_update, mapping.is_masked))  # type: ignore[arg-type]
 
-    def _may_depend(self, lookup: Lookup, keys: list[Text], own: dict[str, Text]) -> bool:
+    def _may_depend(self, lookup: Lookup, keys: list[Text], own: dict[str, Text], as_sought: frozenset[str]) -> bool:
         """Say whether a record's look-up into its own table may find what an earlier record of the block wrote."""
         part = lookup.parts[0]
         if len(lookup.parts) > 1 or part.path or not part.column.is_text_identity:
@@ -135,9 +135,8 @@ class _Step:
         if texts is None:
             # The column gets its value from a default: no text here can tell whether it will be the one looked for.
             return self.action in (Action.INSERT, Action.MERGE)
-        identity = self.entity.identity
-        is_key = identity is not None and any(p.column.name == part.column.name and not p.path for p in identity.parts)
-        if not is_key and self.action is not Action.INSERT:
+        if part.column.name not in as_sought and self.action is not Action.INSERT:
+            # A row that is changed loses the text that it had, which no text here tells.
             return True
         return not {t for t in texts if t is not None}.isdisjoint(keys[0])
 
