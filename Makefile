@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 pytho
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run demo test test-all crash soak lint format bench docs lock clean
+.PHONY: help run demo test test-all crash fuzz soak lint format bench docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,6 +40,10 @@ crash: .venv/.installed ## kill a worker at every call that it makes, and take i
 soak: .venv/.installed ## 20 clients against two web processes and two workers, one of which is killed every 20 s; SOAK_MINUTES=30
 	$(BIN)/python -m tests.soak $(SOAK)
 
+fuzz: .venv/.installed ## feed readers, converters and control files with made-up bytes; FUZZ_MINUTES=10 for each, FUZZ="json" for one
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
+	$(BIN)/python -m tests.fuzz $(FUZZ)
+
 lint: .venv/.installed ## check style, types and known dangers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,6 +63,7 @@ docs: .venv/.installed ## write the pages of docs/reference that are made from t
 lock: .venv/.installed ## pin the packages of requirements*.in; UPGRADE=1 takes the newest
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 	@touch .venv/.installed
 
 clean: ## remove .venv and all data under var

@@ -22,7 +22,7 @@ class Trickle(io.RawIOBase):
         self._data, self._size = io.BytesIO(data), size
 
     def read(self, size: int = -1) -> bytes:
-        return self._data.read(self._size)
+        return self._data.read(self._size if size < 0 else min(size, self._size))
 
 
 def chunks(

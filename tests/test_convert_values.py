@@ -177,12 +177,28 @@ def test_named_types_and_options(kind, type, options, facts, value, expected):
         (Kind.JSON, "NUMERIC", "1.50", faults.INEXACT),
         (Kind.JSON, "NUMERIC", '{"a":1.50}', '{"a":1.50}'),
         (Kind.TEXT, "REAL", "7", faults.INEXACT),
+        (Kind.TEXT, "NUMERIC", "7\x1d", "7\x1d"),
+        (Kind.TEXT, "NUMERIC", "7\xa0", "7\xa0"),
+        (Kind.TEXT, "NUMERIC", " 7", faults.INEXACT),
+        (Kind.TEXT, "NUMERIC", "9" * 5000, faults.INEXACT),
         (STAMP_TZ, "NUMERIC", "2013-01-01T10:00:00+01:00", "2013-01-01 09:00:00+00:00"),
     ],
 )
 def test_sqlite_forms(kind, affinity, value, expected):
     """On SQLite values take the forms that its columns keep, and what would not read back the same is a fault."""
     assert run(kind, value, dialect="sqlite", affinity=affinity) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect", "expected"),
+    [
+        (Kind.TEXT, "sqlite", "\\x00ff"), (Kind.TEXT, "postgresql", "\\x00ff"),
+        (Kind.OTHER, "sqlite", b"\x00\xff"), (Kind.OTHER, "postgresql", "\\x00ff"), (Kind.BINARY, "sqlite", b"\x00\xff"),
+    ],
+)  # fmt: skip
+def test_bytes_for_columns_of_other_kinds(kind, dialect, expected):
+    """A column of text gets bytes as digits, on either database; one that SQLite keeps as it is gets the bytes themselves."""
+    assert run(kind, "AP8=", "Binary", {"format": "base64"}, dialect=dialect) == expected
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,34 @@ def test_declared_encodings():
     assert told(chunks(odd, encoding="utf-16-le")) == [(2, row("1", "2", "3")), (3, faults.INVALID_ENCODING)]
 
 
+@pytest.mark.parametrize("trickle", [None, 1])
+@pytest.mark.parametrize(
+    ("encoding", "wrong"),
+    [
+        ("utf-32-le", b"\xff\xff\xff\xff"),
+        ("utf-16-be", b"\xdc\x00"),
+        ("shift_jis", b"\x81"),
+        ("iso2022_jp", b"\x1b)" + b"\xff" * 7 + b"\0"),
+        ("iso2022_jp", b"\x1b$B~~\x1b(B"),
+        ("gb18030", b"\x81\x30"),
+    ],
+)
+def test_wrong_bytes_of_any_encoding_cost_their_line(encoding, wrong, trickle):
+    """What is no character of its encoding is its line's fault, never the file's, wherever reads happen to end (T66)."""
+    before, after = "a,b,c\n1,".encode(encoding), ",3\n4,5,6\n".encode(encoding)
+    found = list(chunks(before + wrong + after, encoding=encoding, trickle=trickle))
+    assert told(found) == [(2, faults.INVALID_ENCODING), (3, row("4", "5", "6"))]
+    assert f"not valid {encoding}" in found[0].faults[0][0].message
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_an_encoding_that_needs_a_mark_is_not_guessed(encoding):
+    """Without its byte order mark a file in UTF-16 might mean two things, so it is refused (T66)."""
+    with pytest.raises(FileRefused, match=f"{encoding}-le or {encoding}-be"):
+        list(chunks("a,b,c\n1,2,3\n".encode(f"{encoding}-le"), encoding=encoding))
+    assert told(chunks(b"", encoding=encoding)) == []
+
+
 def test_other_separators_and_quotes():
     """TSV is told by the name; separator and quote by the control file; without a quote character quotes are letters."""
     assert told(chunks("a\tb\tc\n1\t2\t3\n", "f.TSV")) == [(2, row("1", "2", "3"))]
@@ -135,6 +163,13 @@ def test_chunks_end_by_records_or_bytes():
 
 # Compression ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
+def test_compressed_files_read_in_pieces(ending, compress):
+    """A store that gives fewer bytes than were asked for changes nothing."""
+    data = b"a,b,c\n1,2,3\n"
+    assert told(chunks(compress(data), "f.csv" + ending, trickle=1)) == told(chunks(data))
+
+
+@pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
 def test_compressed_files(ending, compress):
     """A compressed file reads as the file in it; a damaged one, or one that expands beyond the limits, is refused."""
     data = b"a,b,c\n1,2,3\n" + b"4,5,6\n" * 50_000
@@ -166,6 +201,28 @@ def test_multi_entity_form(trickle):
         ("T", "Merge"), ("T", "Update"), ("T", "Merge"), ("Other", "Insert"), ("Item", "Delete"),
     ]  # fmt: skip
     assert any("Other has no input for: c, a" in warning for warning in found[0].warnings)
+
+
+@pytest.mark.parametrize("mark", ["#Entity,Action,\0", "#Entity,Action,a\udcff", '#Entity,Action,"a"b', '!"Named"x"', '"!Named"x'])
+@pytest.mark.parametrize("chunk_records", [1, 2, 100])
+def test_rows_of_several_lines_below_an_unreadable_mark(mark, chunk_records):
+    """A row that spans lines is not trusted where a line above it that cannot be read may have changed its layout (T66, T68)."""
+    data = f'T,Merge,1,2,3\n{mark}\nT,Merge,"x\ny",2,3\n!Named\nItem,Merge,1\n'.encode("utf-8", "surrogateescape")
+    kinds = [
+        (line, said if isinstance(said, dict) else said.code) for line, said in told(chunks(data, chunk_records=chunk_records, **MULTI))
+    ]
+    is_read = mark.startswith('!"')  # quotes within a field that has none around it are letters: there is no such control file
+    unread = [] if is_read else [(2, kinds[1][1])]
+    unknown = faults.UNKNOWN_CONTROL.code
+    assert kinds == [(1, row("1", "2", "3")), *unread, (3, unknown), (4, unknown), (6, {"a": "1"})]
+
+
+@pytest.mark.parametrize("chunk_records", [1, 2, 100])
+def test_rows_of_several_lines_below_other_marks(chunk_records):
+    """Whether a row that spans lines is trusted is up to the lines above it, not to those below (T68)."""
+    data = 'T,Merge,"x\ny",2,3\n!Named\nT,Merge,"x\ny",2,3\n'
+    kinds = [said if isinstance(said, dict) else said.code for _, said in told(chunks(data, chunk_records=chunk_records, **MULTI))]
+    assert kinds == [row("x\ny", "2", "3"), *[faults.UNKNOWN_ENTITY.code] * 2]
 
 
 def test_headers_with_blank_or_double_names_fail_their_rows():

@@ -55,17 +55,35 @@ def test_empty_json_files(data):
     assert told(chunks(data, "f.json")) == []
 
 
+@pytest.mark.parametrize("trickle", [None, 1, 5])
 @pytest.mark.parametrize(
     ("data", "line"),
-    [("{}", 1), ('[{"a":1}', 2), ('[{"a":1} {"a":2}]', 2), ('[{"a":1},]', 2), ('[{"a":1}] x', 2), ('[{"a":1},{"a":"x}]', 2), ('[{"a":', 1)],
+    [
+        ('[{"a":1} x]', 2),
+        ('[{"a":1}] {', 2),
+        ('[{"a":1},{"b":[]} "x",]', 3),
+        ("{}", 1),
+        ('[{"a":1}', 2),
+        ('[{"a":1} {"a":2}]', 2),
+        ('[{"a":1},]', 2),
+        ('[{"a":1}] x', 2),
+        ('[{"a":1},{"a":"x}]', 2),
+        ('[{"a":', 1),
+    ],
 )
-def test_json_arrays_that_cannot_be_followed(data, line):
-    """Where nobody can say where the next element begins the file is refused from there on; what came before still counts."""
-    found, reading = [], chunks(data, "f.json")
+def test_json_arrays_that_cannot_be_followed(data, line, trickle):
+    """Where nobody can say where the next element begins the file is refused from there on, wherever reads end or a run was broken off."""
+    reading = chunks(data, "f.json", trickle=trickle, chunk_records=1)
+    last: list = []
     with pytest.raises(FileRefused) as caught:
-        found.extend(reading)
-    del found
+        for chunk in reading:
+            last = [chunk]
     assert caught.value.line == line
+    for chunk in last:
+        go_on = {"start_line": chunk.next_line, "first_record": len(chunk), "first_chunk_number": 1, "resume": chunk.resume}
+        with pytest.raises(FileRefused) as again:
+            list(chunks(data, "f.json", go_on=go_on))
+        assert (again.value.code, again.value.message, again.value.line) == (caught.value.code, caught.value.message, line)
 
 
 def test_json_arrays_give_what_came_before_a_break():
@@ -79,6 +97,9 @@ def test_json_arrays_give_what_came_before_a_break():
 def test_json_elements_are_bounded():
     """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far."""
     limits = Limits(line_bytes=1_000)
+    for trickle in (None, 7):
+        with pytest.raises(FileRefused, match="longer than the limit"):
+            list(chunks('[{"a":"' + "x" * 2_500 + '"}]', "f.json", limits=limits, trickle=trickle))
     data = json.dumps([{"a": "x" * 1_200}, {"a": "1"}])
     assert told(chunks(data, "f.json", limits=limits)) == [(1, faults.LINE_TOO_LONG), (2, {"a": "1"})]
     with pytest.raises(FileRefused, match="longer than the limit"):

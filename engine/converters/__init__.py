@@ -97,7 +97,11 @@ def build(
     free = Column(name=column.name, kind=given_kind, sql_type="text", cast_type="text")
     if given_kind is Kind.BOOLEAN and column.kind in _NUMBERS:
         marks = {**marks, "dialect": "sqlite"}  # a number column holds 1 and 0, whatever the database
+    if given_kind is Kind.BINARY and column.kind is Kind.TEXT:
+        marks = {**marks, "dialect": "postgresql"}  # a text column holds digits, whatever the database
     first = make(free, marks)
+    if given_kind is Kind.BINARY and dialect == "sqlite" and column.kind is Kind.OTHER:
+        return first  # bytes are all that such a column asks for
     if chosen.kind is Kind.DATE and column.kind is Kind.TIMESTAMP:
         return Chain(first, _midnight)
     return Chain(first, make(column, {}))

@@ -17,7 +17,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?
 _REAL_LIMIT, _REAL_LEAST = 3.4028235677973366e38, 7.006492321624085e-46  # beyond these a 4-byte float is infinite or 0
 _DIGITS_OF_A_DOUBLE = 15  # that survive text → double → text
 _LARGEST_EXPONENT = 16_383  # of PostgreSQL's numeric without precision
-_NUMERIC_TEXT = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+# As SQLite sees it, whose white space is that of ASCII.
+_NUMERIC_TEXT = re.compile(r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*")
 NUMERIC_AFFINITIES = ("INTEGER", "NUMERIC", "REAL")  # of SQLite's columns: those that turn a text that looks like a number into one
 TRUE_WORDS = ("true", "t", "yes", "y", "1")
 FALSE_WORDS = ("false", "f", "no", "n", "0")
@@ -37,7 +38,8 @@ def check_keeps_text(value: str, column: Column) -> None:
     """Raise Invalid where a SQLite column turns a text into a number that is written otherwise (`007` would come back as 7)."""
     if column.affinity not in NUMERIC_AFFINITIES or not _NUMERIC_TEXT.fullmatch(value):
         return
-    is_whole = value.lstrip("+-").isdigit() and abs(int(value)) < 2**63 and column.affinity != "REAL"
+    # Longer ones are no 64-bit numbers, and int() refuses very long ones.
+    is_whole = value.lstrip("+-").isdigit() and len(value) <= 20 and abs(int(value)) < 2**63 and column.affinity != "REAL"
     is_rewritten = column.affinity != "REAL" and float(value).is_integer()  # 7.0 becomes 7
     # The sign of a negative zero is lost on the way: adding 0.0 drops it here too.
     if value != (str(int(value)) if is_whole else "" if is_rewritten else repr(float(value) + 0.0)):

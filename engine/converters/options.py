@@ -55,12 +55,16 @@ def length(value: Any) -> int:
     return value
 
 
+_SILENT = re2.Options()
+_SILENT.log_errors = False  # what is wrong with a pattern is for its author, not for our log
+
+
 def pattern(value: Any) -> str:
     """Check a regular expression of the linear-time engine (no look-around, no back-references)."""
     if not isinstance(value, str) or len(value) > _LONGEST_PATTERN:
         raise OptionInvalid(f"a pattern is a text of at most {_LONGEST_PATTERN} characters")
     try:
-        re2.compile(value)
+        re2.compile(value, _SILENT)
     except re2.error as error:
         reason = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
         raise OptionInvalid(f"the pattern is not valid (RE2 syntax): {reason}") from None

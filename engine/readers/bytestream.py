@@ -6,6 +6,7 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 from backports import zstd
@@ -18,6 +19,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
 _BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
+
+_IN_ITS_LINE = "lading-in-its-line"  # how decoders treat what is no text
 
 Read = Callable[[], bytes]  # returns the next block, b"" at the end
 
@@ -53,6 +56,8 @@ def open_blocks(stream: BinaryIO, name: str, encoding: str, limits: Limits) -> t
     name_of = codecs.lookup(encoding).name
     if name_of in ("utf-8", "utf-8-sig", "ascii"):
         return blocks, "utf-8"
+    if name_of in ("utf-16", "utf-32") and start:
+        raise FileRefused("encoding", f"The file has no byte order mark: its encoding must be {name_of}-le or {name_of}-be")
     return _transcoded(blocks, name_of), name_of
 
 
@@ -88,6 +93,8 @@ class _Counted:
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
+        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
+            data += more  # gzip takes a short read for the end
         self.total += len(data)
         return data
 
@@ -104,8 +111,7 @@ class _Counted:
 
 def _transcoded(read: Read, encoding: str) -> Read:
     """Turn blocks into UTF-8. What is no text becomes a surrogate, which UTF-8 in turn refuses: in its own line, not in the whole file."""
-    errors = "surrogatepass" if encoding.startswith(("utf-16", "utf-32")) else "surrogateescape"
-    decoder = codecs.getincrementaldecoder(encoding)(errors)
+    decoder = codecs.getincrementaldecoder(encoding)(_IN_ITS_LINE)
     is_over = False
 
     def blocks() -> bytes:
@@ -113,14 +119,37 @@ def _transcoded(read: Read, encoding: str) -> Read:
         while not is_over:
             block = read()
             is_over = not block
-            try:
-                text = decoder.decode(block, is_over)
-            except UnicodeDecodeError as error:
-                if not is_over:
-                    raise FileRefused("encoding", f"The file is not valid {encoding}: {error.reason}") from error
-                text = "\udcff"  # half a character at the very end is the fault of the last line
-            if text:
+            if text := _decoded(decoder, block, is_over):
                 return text.encode("utf-8", "surrogatepass")
         return b""
 
     return blocks
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, block: bytes, is_over: bool) -> str:
+    """Decode a block. A decoder that waits too long for the end of an escape sequence raises: then its first byte is no text."""
+    state = decoder.getstate()
+    try:
+        return decoder.decode(block, is_over)
+    except UnicodeError:
+        decoder.setstate(state)
+    if len(block) > 1:
+        return "".join(_decoded(decoder, block[n : n + 1], False) for n in range(len(block))) + _decoded(decoder, b"", is_over)
+    decoder.setstate((b"", state[1]))
+    return chr(0xDC00 + state[0][0]) + _decoded(decoder, state[0][1:] + block, is_over)
+
+
+def _as_surrogate(error: UnicodeError) -> tuple[str, int]:
+    """Take half a character of UTF-16 for what it is, and the first byte of what is no text at all for U+DC00 and that byte."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    is_wide = error.encoding.startswith(("utf-16", "utf-32"))
+    if is_wide:
+        with suppress(UnicodeDecodeError):
+            half, end = codecs.lookup_error("surrogatepass")(error)
+            return str(half), end
+    # Where characters are bytes, what follows the first wrong one may be the line's end.
+    return chr(0xDC00 + error.object[error.start]), error.end if is_wide else error.start + 1
+
+
+codecs.register_error(_IN_ITS_LINE, _as_surrogate)

@@ -25,6 +25,8 @@ def read_array(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
     An element that is no valid record costs only itself, as long as its brackets and quotes are in pairs. Where they are not, nobody can
     say where the next element begins: FileRefused.
     """
+    if refused := task.resume.get("refused"):
+        raise FileRefused(*refused)
     scanner = _Scanner(task)
     objects = Objects(task, entity, action)
     refusal: FileRefused | None = None
@@ -36,7 +38,11 @@ def read_array(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
         except FileRefused as lost:
             refusal = lost  # what was read before it still counts
         if objects.lines:
-            state = {"offset": scanner.offset(), "is_over": scanner.is_over}
+            state = {
+                "offset": scanner.offset(),
+                "is_over": scanner.is_over,
+                "refused": refusal and [refusal.code, refusal.message, refusal.line],
+            }
             yield task.chunk(objects.lines, objects.blocks(), objects.wrong, scanner.number, state)
         objects.clear()
     if refusal:
@@ -61,7 +67,7 @@ class _Scanner:
             self._begin()
 
     def offset(self) -> int:
-        """Return where the next element begins, in bytes of the file as UTF-8."""
+        """Return where the last element ends, in bytes of the file as UTF-8."""
         # A character whose bytes are not all there yet waits in the decoder.
         waiting = len(self._decoder.getstate()[0])
         return self._bytes - waiting - len(self._text[self._at :].encode("utf-8", "surrogateescape"))
@@ -119,21 +125,25 @@ class _Scanner:
 
     def take(self, objects: Objects) -> bool:
         """Take the next element; False behind the last one."""
-        if self.is_over:
+        if self.number > 1 and not self._take_comma():
             return False
         if not self._peek():
             raise self._lost("the file ends within the array")
         if not (self._is_clean and self._text[self._at] == "{" and self._take_plain(objects)):
             self._take_carefully(objects)
         self.number += 1
+        return True
+
+    def _take_comma(self) -> bool:
+        """Take the comma before an element; False where the array ends instead."""
         following = self._peek()
         if following == ",":
             self._step(1)
-        elif following == "]":
-            self._end()
-        else:
+            return True
+        if following != "]":
             raise self._lost(f"a comma is missing, '{following}' follows" if following else "the file ends within the array")
-        return True
+        self._end()
+        return False
 
     def _take_plain(self, objects: Objects) -> bool:
         """Decode an object that is whole and valid; False where it is not, or not yet."""
@@ -151,7 +161,7 @@ class _Scanner:
     def _take_carefully(self, objects: Objects) -> None:
         """Find where the element ends by brackets and quotes alone, then decode it."""
         size = self._find_end()
-        text = self._text[self._at : self._at + size]
+        text = self._text[self._at : self._at + size].rstrip(_SPACE)
         self._step(size)
         if fault := wrong_text(text, self._task.encoding):
             objects.add_fault(self.number, fault)
@@ -163,8 +173,9 @@ class _Scanner:
             objects.add(self.number, text)
 
     def _find_end(self) -> int:
-        """Return the size of the element, reading on as need be."""
+        """Return the size of the element, reading on as need be. What is in brackets ends with them, whatever follows."""
         depth, is_inside, looked = 0, False, 0  # `looked`: characters of the element behind us
+        is_bracketed = self._text[self._at] in "[{"
         while True:
             match = (_INSIDE if is_inside else _OUTSIDE).search(self._text, self._at + looked)
             if match is None:
@@ -177,15 +188,21 @@ class _Scanner:
             else:
                 mark = match[0]
                 if depth == 0 and mark in ",]}":
-                    return match.start() - self._at
+                    return self._bounded(match.start() - self._at)
                 depth += (mark in "[{") - (mark in "]}")
                 is_inside, looked = mark == '"', match.end() - self._at
-                if looked <= len(self._text) - self._at:
-                    continue
-            if looked > 2 * self._task.limits.line_bytes:
-                raise self._lost(f"it is longer than the limit of {self._task.limits.line_bytes} bytes, or its quotes are not in pairs")
+                if depth == 0 and is_bracketed:
+                    return self._bounded(looked)
+                continue
+            self._bounded(looked)
             if not self._more():
                 raise self._lost("the file ends within it")
+
+    def _bounded(self, size: int) -> int:
+        limit = self._task.limits.line_bytes
+        if size > 2 * limit:
+            raise self._lost(f"it is longer than the limit of {limit} bytes, or its quotes are not in pairs")
+        return size
 
     def _end(self) -> None:
         self._step(1)

@@ -149,6 +149,6 @@ def _byte_of(text: str) -> str:
     except UnicodeError:
         original = ""
     code = ord(original) if len(original) == 1 else ord(text[0])
-    if 0xDC80 <= code <= 0xDCFF:
+    if 0xDC00 <= code <= 0xDCFF:
         return f"byte 0x{code - 0xDC00:02x}"
     return f"a lone surrogate U+{code:04X}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from engine import faults
@@ -151,12 +152,14 @@ class _Check:
     """Judges a row that spans lines by the `!` and `#` lines before it, which the reader has not yet seen."""
 
     def __init__(self, state: State) -> None:
-        self._state = copy(state)
+        self._begun, self._state = state, copy(state)
         self._seen = 0
 
-    def __call__(self, before: list[list[str]], row: list[str]) -> Fault | None:
-        for earlier in before[self._seen :]:
-            _take_mark(self._state, earlier, 0)
+    def __call__(self, before: list[list[str]], unread: Container[int], row: list[str]) -> Fault | None:
+        if len(before) < self._seen:  # the same lines are taken again, in another way
+            self._state, self._seen = copy(self._begun), 0
+        for number in range(self._seen, len(before)):
+            (self._state.lose if number in unread else partial(_take_mark, self._state))(before[number], 0)
         self._seen = len(before)
         if row[0][:1] in ("!", "#"):
             return None

@@ -48,7 +48,7 @@ def read_plain(task: Task, entity: EntityPlan, action: Action, rows: Rows | Shee
         rows.width, rows.used = width, {index: name for name, index in places.items()}
     if task.start_line > rows.lines.number:
         rows.lines.skip_to(task.start_line)
-    rows.check = lambda before, row: _wrong_width(task, width, row)
+    rows.check = lambda before, unread, row: _wrong_width(task, width, row)
     while True:
         chunk = _chunk(task, rows, width, (entity, action, places))
         if chunk is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
@@ -20,15 +20,17 @@ from engine.readers.lines import Lines
 
 _UNFINISHED = "unexpected end of data"
 
+Check = Callable[[list[list[str]], Container[int], list[str]], Fault | None]
+
 
 class Rows:
     """The rows of a file. A blank line is a row without fields."""
 
     def __init__(self, lines: Lines, separator: str, quote: str, limits: Limits) -> None:
         self.lines = lines
-        # Asked of a row that spans lines, with the rows before it. A fault means that its quotes cannot be trusted, so that only its first
-        # line is lost.
-        self.check: Callable[[list[list[str]], list[str]], Fault | None] = accept
+        # Asked of a row that spans lines, with the rows before it and the numbers of those among them that could not be read. A fault means
+        # that its quotes cannot be trusted, so that only its first line is lost.
+        self.check: Check = accept
         self._limits = limits
         self._options: dict[str, Any] = {"delimiter": separator, "strict": True}
         self._options |= {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE, "quotechar": None}
@@ -66,7 +68,7 @@ class Rows:
         spans = _spans(rows, lines[:line_num], self._options["quotechar"] or '"')
         if spans is None:
             spans = _line_breaks(rows)
-        if spans is None or any(self.check(rows[:row], rows[row]) for row in spans):
+        if spans is None or (spans and self.lines.marks) or any(self.check(rows[:row], (), rows[row]) for row in spans):
             return None
         lengths = [1] * len(rows)
         for row, breaks in spans.items():
@@ -77,6 +79,7 @@ class Rows:
         rows: list[list[str]] = []
         starts: list[int] = []
         wrong: dict[int, Fault] = {}
+        unread: set[int] = set()
         first, done = self.lines.number, 0  # done: how many of the lines belong to rows
         while done < len(lines):
             reader = csv.reader(islice(lines, done, None), **self._options)
@@ -84,8 +87,10 @@ class Rows:
             try:
                 for row in reader:
                     end = begun + reader.line_num
-                    if end > done + 1 and (fault := self.check(rows, row)):
+                    if end > done + 1 and (fault := self.check(rows, unread, row)):
                         break
+                    if self.lines.marks and not self.lines.marks.keys().isdisjoint(range(first + done, first + end)):
+                        unread.add(len(rows))
                     rows.append(row)
                     starts.append(first + done)
                     done = end
@@ -101,13 +106,20 @@ class Rows:
                         break
             if fault:
                 wrong[len(rows)] = fault
-                rows.append([])
+                unread.add(len(rows))
+                rows.append(self._mark_of(lines[done]))
                 starts.append(first + done)
                 done += 1
         if self.lines.marks:
             wrong |= self._marked(starts, first + done)
         self.lines.drop(done)
         return rows, starts, wrong
+
+    def _mark_of(self, line: str) -> list[str]:
+        """Return what a line that cannot be read seems to say, if that counts for the rows below: the fields of a `!` or `#` line."""
+        quote = self._options["quotechar"] or ""
+        text = line.strip().lstrip(quote)
+        return [field.strip(quote) for field in text.split(self._options["delimiter"])] if text[:1] in ("!", "#") else []
 
     def _is_last(self, count: int) -> bool:
         """Tell whether the file ends behind the next `count` lines."""
@@ -125,7 +137,7 @@ class Rows:
                     return self._fault(error, reader.line_num), 0
                 lines = longer
                 continue
-            if fault := self.check(rows, row):
+            if fault := self.check(rows, (), row):
                 return fault, 0
             rows.append(row)
             return None, reader.line_num
@@ -187,7 +199,7 @@ def _line_breaks(rows: list[list[str]]) -> dict[int, int] | None:
     return {row: text.count("\n") for row, text in enumerate(texts) if "\n" in text}
 
 
-def accept(rows: list[list[str]], row: list[str]) -> Fault | None:
+def accept(rows: list[list[str]], unread: Container[int], row: list[str]) -> Fault | None:
     """Accept any row that spans lines."""
     return None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from engine.converters.column import Chain
 from engine.faults import Fault
 from engine.plan import EntityPlan, Mapping
-from engine.readers.rows import accept
+from engine.readers.rows import Check, accept
 from engine.readers.task import Task
 from engine.readers.xlsx.book import open_book
 from engine.readers.xlsx.sheet import Row, rows
@@ -41,7 +41,7 @@ class SheetRows:
         self.lines = self
         self.number = 1  # of the row behind the last one taken
         self.chars_dropped = 0  # characters of the rows taken
-        self.check: Callable[[list[list[str]], list[str]], Fault | None] = accept  # no row spans lines, so it is never asked
+        self.check: Check = accept  # no row spans lines, so it is never asked
         self.width: int | None = None  # of a row, once the header has said so
         self.used: dict[int, str] = {}  # the inputs, by column; what is wrong in other columns harms nobody. {}: all count
         self._found = found
