@@ -6,7 +6,7 @@ the rest is marked strict and left to the target's row loop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -15,7 +15,7 @@ from engine.convert import Converted, LookupKeys
 from engine.faults import LOOKUP_AMBIGUOUS, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
 from engine.identity import columns_as_sought, is_steady
 from engine.lookup import Hints, Resolver, is_text_identity, said, tables_of
-from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, Late, Ops, Session, Written, decide
+from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, UNCHANGED, UPDATE, Found, Late, Ops, Session, Written, decide
 from engine.plan import Action, Lookup, Text
 
 
@@ -181,19 +181,23 @@ class _Step:
         if not is_steady or self.entity.table.key in {step.table.key for part in identity.parts for step in part.path}:
             ops.kinds, ops.found, ops.is_strict = [LOOK_UP] * size, [None] * size, True
             return
-        found = self.session.find(identity, ops.keys)
-        self._decide(ops, identity, size, found.rows, found.ambiguous)
+        same = self.session.unchanged(ops) if decide(self.action, True) == UPDATE else {}
+        found = self.session.find(identity, ops.keys) if not same else _with_others(self.session, identity, ops.keys, same)
+        self._decide(ops, identity, size, found, same.keys())
 
-    def _decide(self, ops: Ops, identity: Lookup, size: int, rows: dict[int, tuple], ambiguous: set[int]) -> None:
+    def _decide(self, ops: Ops, identity: Lookup, size: int, found: Found, same: Set[int]) -> None:
+        rows, ambiguous = found
         again = self._repeated(identity, ops.keys, size)
         if_found, if_new = decide(self.action, True), decide(self.action, False)
-        if not rows and not ambiguous and not again and if_new:
-            ops.kinds, ops.found = [if_new] * size, [None] * size
-            return
+        if not ambiguous and not again:
+            only = if_new if not rows else UNCHANGED if len(same) == size else if_found if len(rows) == size and not same else None
+            if only is not None:
+                ops.kinds, ops.found = [only] * size, list(map(rows.get, range(size)))
+                return
         keep = [True] * size
         for op in range(size):
             locator = rows.get(op)
-            kind = LOOK_UP if op in again else if_found if locator is not None else if_new
+            kind = LOOK_UP if op in again else UNCHANGED if op in same else if_found if locator is not None else if_new
             if ops.late and (op in ambiguous or kind is None):
                 kind = LOOK_UP  # Its references come first, as they do where they need not wait.
             elif op in ambiguous:
@@ -225,6 +229,13 @@ class _Step:
         row = op if self.rows is None else self.rows[op]
         self.faults.setdefault(row, []).append(fault)
         return False
+
+
+def _with_others(session: Session, identity: Lookup, keys: list[Text], known: dict[int, tuple]) -> Found:
+    """Find the rows of the ops that are not known yet; return them with the known ones."""
+    others = [op for op in range(len(keys[0])) if op not in known]
+    found = session.find(identity, [[part[op] for op in others] for part in keys])
+    return Found(known | {others[row]: locator for row, locator in found.rows.items()}, {others[row] for row in found.ambiguous})
 
 
 def forbidden(ops: Ops, op: int, is_found: bool) -> Fault:

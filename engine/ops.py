@@ -10,7 +10,7 @@ from engine.ledger import LedgerEntry
 from engine.plan import Action, EntityPlan, Lookup, Text
 from engine.tables import Column
 
-INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds; LOOK_UP: find its identity when its turn comes, then decide
+INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds, as is UNCHANGED; LOOK_UP: find its row at its turn, then decide
 CREATED, UPDATED, UNCHANGED, DELETED, SKIPPED, REFUSED = "c", "u", "=", "d", "s", "!"  # kinds of Outcomes.kinds
 
 
@@ -96,6 +96,12 @@ class Session(Protocol):
 
     def nearest(self, lookup: Lookup, value: str) -> str | None:
         """Return the existing key most like this one, for the message of a missing reference; None for keys that are not one text."""
+
+    def unchanged(self, ops: Ops) -> dict[int, tuple[str | bytes | None, ...]]:
+        """Return by op the locators of rows that are seen to hold already what their records say; not necessarily of all such rows.
+
+        Of `ops` the keys and what is to be written are known. An op whose row is returned has the kind UNCHANGED.
+        """
 
     def write(self, ops: Ops) -> Outcomes:
         """Carry out the ops with the result that they would have had one by one, in order."""

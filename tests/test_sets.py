@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from engine.ops import Ops, Outcomes
+from engine.plan import Lookup
+from engine.tables import Column
+from engine.target.postgresql import sql as sql_text
 from engine.target.postgresql.session import PostgresSession
 from tests.engine_parts import run_import, sql
 from tests.test_law import ITEM_TABLE, ITEMS, ddl
@@ -84,3 +88,62 @@ def test_rows_whose_checks_say_more_than_the_rows_are_taken_one_by_one(
     done = run_import(pg_database, ITEMS % "Merge", {"items.csv": CHECKED_ROWS}, tmp_path)
     assert done.codes == CHECKED_CODES
     assert taken == [7]
+
+
+PRICED = """CREATE TABLE item(id SERIAL PRIMARY KEY, code varchar(9) NOT NULL UNIQUE, name varchar(9) DEFAULT 'none', seat numeric(6,2));
+ INSERT INTO item (code, name, seat) VALUES ('a', 'A', 1), ('b', 'B', 2), ('c', 'C', 3), ('d', NULL, 4), ('e', 'E', 5), ('f', 'F', NULL),
+ ('g', 'G', 7), ('h', 'none', 8)"""
+KEEPING = ITEMS.replace("  - name:\n", "  - name: {empty: keep}\n")
+
+
+def counting_stages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of records whenever known rows are staged."""
+    staged: list[int] = []
+    fill = PostgresSession._fill
+
+    def counted(session: PostgresSession, ops: Ops, columns: tuple[str, ...]) -> str:
+        staged.append(len(ops))
+        return fill(session, ops, columns)
+
+    monkeypatch.setattr(PostgresSession, "_fill", counted)
+    return staged
+
+
+def test_rows_that_look_unchanged_are_not_staged(pg_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a chunk of rows that were up to date only those are staged that look different from their records."""
+    ddl(pg_database, PRICED)
+    staged = counting_stages(monkeypatch)
+    rows = "code,name,seat\na,A,1.00\nb,B,2.00\nc,C,3\ng,G,7.00\nf,F,\nz,Z,1\nd,,4.00\nd,D,4.00\n"
+    done = run_import(pg_database, ITEMS % "Merge", {"items.csv": rows}, tmp_path, chunk_records=2)
+    same, new = "RecordUnchanged", "RecordCreated"
+    assert done.codes == [same, same, same, same, same, new, same, "RecordUpdated"]
+    assert staged == [2, 1]
+    assert [r["EntityId"] for r in done.results] == ["1", "2", "3", "7", "6", "9", "4", "4"]
+    assert sql(pg_database, "SELECT name, seat::text FROM item WHERE code IN ('d', 'z') ORDER BY code") == [("D", "4.00"), ("Z", "1.00")]
+
+
+def test_values_that_are_kept_are_not_compared(pg_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cell that keeps its column's value says nothing of it: the row is unchanged if the other columns are."""
+    ddl(pg_database, PRICED)
+    staged = counting_stages(monkeypatch)
+    rows = "code,name,seat\na,A,1.00\nb,B,2.00\nc,,3.00\nd,,4.00\ne,,6\nf,F,\n"
+    done = run_import(pg_database, KEEPING % "Merge", {"items.csv": rows}, tmp_path, chunk_records=2)
+    assert done.codes == [*["RecordUnchanged"] * 4, "RecordUpdated", "RecordUnchanged"]
+    assert staged == [2, 2, 1]
+
+
+def test_rows_that_never_look_unchanged_are_no_longer_compared(pg_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that writes its numbers otherwise than the table prints them is compared in the database, after a few chunks only there."""
+    ddl(pg_database, PRICED)
+    asked: list[str] = []
+    find_whole = sql_text.find_whole
+
+    def counted(lookup: Lookup, columns: Sequence[Column]) -> str:
+        asked.append(lookup.entity)
+        return find_whole(lookup, columns)
+
+    monkeypatch.setattr(sql_text, "find_whole", counted)
+    rows = "code,name,seat\n" + "".join(f"{code},{code.upper()},{number}\n" for number, code in enumerate("abc", 1)) * 6
+    done = run_import(pg_database, ITEMS % "Merge", {"items.csv": rows}, tmp_path, chunk_records=2)
+    assert set(done.codes) == {"RecordUnchanged"}
+    assert len(asked) == 3

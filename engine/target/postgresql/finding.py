@@ -39,7 +39,7 @@ class Finding(Transaction):
         """See Session.find."""
         if not keys or not len(keys[0]):
             return Found({}, set())
-        is_direct = len(keys) == 1 and not lookup.parts[0].path and lookup.parts[0].column.is_text_identity
+        is_direct = sql.is_by_any(lookup)
         is_unsure = any(part.column.kind in _UNSURE for part in lookup.parts)
         with self._free_planner(sql.is_indexed(lookup)):
             if not is_unsure:

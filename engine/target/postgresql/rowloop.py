@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.ops import Late, Ops, Written
+from engine.ops import UNCHANGED, UPDATE, Late, Ops, Written
 from engine.plan import Action, Lookup, Missing
 from engine.tables import Kind, Table, quote
 from engine.target.postgresql.sql import differs, joined, locator, results_of
@@ -46,7 +46,7 @@ def stage(name: str, ops: Ops) -> str:
 def columns(ops: Ops) -> list[Sequence[Any]]:
     """Return the ops as the columns of the staging table."""
     size = len(ops)
-    out: list[Sequence[Any]] = [list(map(str, range(size))), list(ops.kinds)]
+    out: list[Sequence[Any]] = [list(map(str, range(size))), [UPDATE if kind == UNCHANGED else kind for kind in ops.kinds]]
     for n in range(len(locator(ops.entity.table))):
         out.append([None if f is None else f[n] for f in ops.found])
     out += [list(part) for part in ops.keys]

@@ -16,13 +16,13 @@ from engine.ops import CREATED, DELETE, DELETED, INSERT, LOOK_UP, REFUSED, UNCHA
 from engine.plan import EntityPlan, Text
 from engine.tables import quote
 from engine.target.postgresql import sql
-from engine.target.postgresql.checking import Checking
+from engine.target.postgresql.comparing import Comparing
 from engine.target.postgresql.copytext import encode
 from engine.target.postgresql.shape import Shape
 from engine.target.postgresql.transaction import NotAsASet
 
 
-class PostgresSession(Checking):
+class PostgresSession(Comparing):
     """See engine.ops.Session."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -34,6 +34,8 @@ class PostgresSession(Checking):
     def write(self, ops: Ops) -> Outcomes:
         """See Session.write."""
         self._all_keys.clear()  # those of this table are about to change
+        if set(ops.kinds) == {UNCHANGED}:
+            return Outcomes(list(ops.kinds), self._ids(ops))
         shape = self._shape(ops)
         if ops.is_strict or not shape.can_be_a_set:
             return self._loop(ops)
@@ -51,6 +53,11 @@ class PostgresSession(Checking):
                 error.__traceback__ = None
                 if not self._turns_to_checks(error, shape.table):
                     return self._loop(ops)
+
+    def unchanged(self, ops: Ops) -> dict[int, tuple[str | bytes | None, ...]]:
+        """See Session.unchanged."""
+        # Where rows are not written as a set, one of them may change another that was seen before.
+        return self._compared(ops) if not ops.is_strict and self._shape(ops).can_be_a_set else {}
 
     def renew(self) -> None:
         """See Session.renew."""
@@ -77,6 +84,9 @@ class PostgresSession(Checking):
     def _write_as_set(self, ops: Ops, shape: Shape) -> Outcomes:
         outcomes = Outcomes([REFUSED] * len(ops), [""] * len(ops))
         kinds = set(ops.kinds)
+        if UNCHANGED in kinds:
+            same = [op for op, kind in enumerate(ops.kinds) if kind == UNCHANGED]
+            _put(outcomes, same, UNCHANGED, self._ids(_only(ops, same)))
         if DELETE in kinds:
             self._delete(ops, outcomes)
         if INSERT in kinds:
@@ -194,6 +204,7 @@ class PostgresSession(Checking):
                 if set(returned) != set(changed):
                     raise NotAsASet
         self._was_changed = 2 * len(changed) > size
+        self._expect(ops, len(changed), size)
         for op in changed:
             outcomes.kinds[op if rows is None else rows[op]] = UPDATED
 
@@ -219,8 +230,11 @@ class PostgresSession(Checking):
 
     @staticmethod
     def _ids(ops: Ops) -> list[str]:
-        if not ops.entity.table.primary_key:
+        key = ops.entity.table.primary_key
+        if not key:
             return [""] * len(ops)
+        if len(key) == 1:
+            return [str(found[0]) for found in ops.found if found is not None]
         return [",".join(map(str, found)) for found in ops.found if found is not None]
 
     def _stage(self, ops: Ops, columns: tuple[str, ...]) -> str:

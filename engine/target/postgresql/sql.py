@@ -42,6 +42,19 @@ def find_by_any(lookup: Lookup) -> str:
     return f"SELECT {name}::text, {results} FROM {lookup.table.quoted} t WHERE {name} = ANY (%s::text[]::{column.cast_type}[])"
 
 
+def is_by_any(lookup: Lookup) -> bool:
+    """Say whether rows can be found by an array of keys: one column, whose text is its identity."""
+    return len(lookup.parts) == 1 and not lookup.parts[0].path and lookup.parts[0].column.is_text_identity
+
+
+def find_whole(lookup: Lookup, columns: Sequence[Column]) -> str:
+    """Find rows as find_by_any does: (results..., key, columns...), all as text."""
+    column = lookup.parts[0].column
+    name = f"t.{quote(column.name)}"
+    listed = ", ".join([*results_of(lookup), *(f"t.{quote(c.name)}::text" for c in (column, *columns))])
+    return f"SELECT {listed} FROM {lookup.table.quoted} t WHERE {name} = ANY (%s::text[]::{column.cast_type}[])"
+
+
 def joined(lookup: Lookup, value: str) -> tuple[str, str]:
     """Return the joins along the parts' paths and the condition that the key is equal; `value` formats the n-th part's text."""
     joins, conditions = [], []

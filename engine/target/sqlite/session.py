@@ -94,6 +94,10 @@ class SqliteSession:
             raise refusals.unavailable(error) from error
 
     # Finding --------------------------------------------------------------------------------------------------------
+    def unchanged(self, ops: Ops) -> dict[int, tuple[str | bytes | None, ...]]:
+        """See Session.unchanged. Each row is compared as its turn comes."""
+        return {}
+
     def find(self, lookup: Lookup, keys: list[Text]) -> Found:
         """See Session.find. Values come as SQLite keeps them, so that nothing is lost on the way back."""
         rows: dict[int, tuple[Any, ...]] = {}
