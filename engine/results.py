@@ -86,10 +86,12 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
     kinds = set(verdicts.kinds)
     if len(kinds) == 1 and not verdicts.faults and (start := starts.get(*kinds)):
         return "".join([f"{start}{line},,{i},{file}\n" for line, i in zip(chunk.lines, ids, strict=True)]).encode()
-    lines = []
-    for position, (kind, line, i) in enumerate(zip(verdicts.kinds, chunk.lines, ids, strict=True)):
-        faults = verdicts.faults.get(position)
-        lines.append(_line(faults, line, i, file) if faults else f"{starts[kind]}{line},,{i},{file}\n")
+    starts |= {REFUSED: "", SKIPPED: ""}  # such a record has faults, which are told next
+    lines = [f"{starts[kind]}{line},,{i},{file}\n" for kind, line, i in zip(verdicts.kinds, chunk.lines, ids, strict=True)]
+    if verdicts.kinds.count(REFUSED) + verdicts.kinds.count(SKIPPED) > len(verdicts.faults):
+        raise AssertionError(f"chunk {chunk.number} has records that were not applied, and no reason why")
+    for position, faults in verdicts.faults.items():
+        lines[position] = _line(faults, chunk.lines[position], ids[position], file)
     return "".join(lines).encode("utf-8", "backslashreplace")
 
 
