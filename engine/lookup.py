@@ -101,7 +101,7 @@ class Resolver:
         columns = [found] if len(lookup.results) == 1 else [list(c) for c in zip(*found, strict=True)] or [[] for _ in lookup.results]
         faults: dict[int, Fault] = {}
         skipped: dict[int, Fault] = {}
-        if (memory.missing and not memory.missing.isdisjoint(wanted)) or not memory.ambiguous.isdisjoint(wanted):
+        if any(wrong and not wrong.isdisjoint(wanted) for wrong in (memory.missing, memory.ambiguous)):
             for row, key in enumerate(wanted):
                 if key in memory.ambiguous:
                     faults[row] = _said(LOOKUP_AMBIGUOUS, lookup, keys, row, is_masked)

@@ -67,6 +67,7 @@ class Puller:
         self._words = frozenset({"", *file.nulls}) - {EXPLICIT_NULL}
         self._nothing = self._words | {EXPLICIT_NULL}
         self._prepared: dict[str, Pulled] = {}
+        self._plain_ones: dict[tuple[str, int], Pulled] = {}  # by input and converter: a key's part is often a value too
 
     def is_absent(self, sources: Sequence[Source]) -> bool:
         """Tell whether the file has none of the inputs of sources that read any: what they fill is left untouched then."""
@@ -79,8 +80,13 @@ class Puller:
             return _converted(Pulled(self._bookkeeping(source.bookkeeping, column)), convert)
         if source.input is None:
             return _converted(Pulled([source.constant] * len(self._block)), convert)
+        if (way := (source.input, id(convert))) in self._plain_ones:
+            return self._plain_ones[way]
         plain = self._plain(self._block.column(source.input), source, convert)
-        return plain or _converted(self._shaped(self._input(source.input), source, name, is_masked), convert)
+        if plain is None:
+            return _converted(self._shaped(self._input(source.input), source, name, is_masked), convert)
+        self._plain_ones[way] = plain
+        return plain
 
     def _shaped(self, pulled: Pulled, source: Source, name: str, is_masked: bool) -> Pulled:
         """Apply fallback, filters, map and default, in this order."""

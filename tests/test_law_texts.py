@@ -136,3 +136,13 @@ def test_flights_go_beside_one_another(target_url_pg: str) -> None:
     first = flight("2013-01-01T10:00:00Z")
     assert first.can_go_beside(flight("2013-01-01T11:00:00Z"))
     assert not first.can_go_beside(flight("2013-01-01 12:00:00.0+02:00"))
+
+
+def test_what_is_key_and_value_is_converted_once(target_url: str) -> None:
+    """A time that is part of the key and of the row comes to one and the same column, not to two that are equal."""
+    ddl(target_url, SLOT)
+    _, ready = made_ready(plan_of(target_url, TIMES), "Slot", Action.MERGE, ("ab", "2013-01-01 10:00", "2013-01-01 10:00Z", "10:00", "x"))
+    [wanted] = ready.lookups
+    written = {cells.column.name: cells.values for cells in ready.cells}
+    for part, key in zip(wanted.lookup.parts, wanted.keys, strict=True):
+        assert written[part.column.name] is key or part.column.name == "c"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping as Map
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.control.scope import Place, pick
@@ -20,6 +20,8 @@ class Values:
     decimal: str
     dialect: str
     is_masked: bool = False
+    # Columns that are converted alike, as a key and as a value, have one converter, so that it is done once.
+    natural: dict[tuple[Column, str, bool], Converter] = field(default_factory=dict, compare=False)
 
     def source(self, options: Place, at: Place, key: str, otherwise: str) -> Source | None:
         """Return the source that the mapping's options describe, its input named by `key` at a place, else by `input`, else `otherwise`.
@@ -50,6 +52,15 @@ class Values:
 
     def converter(self, place: Place, kind: str | None, options: Map[str, Any], column: Column, name: str) -> Converter | None:
         """Build a column's converter, saying all that is wrong with its options; None if anything is."""
+        way = (column, name, self.is_masked)
+        if kind is None and not options and way in self.natural:
+            return self.natural[way]
+        built = self._built(place, kind, options, column, name)
+        if kind is None and not options and built is not None:
+            self.natural[way] = built
+        return built
+
+    def _built(self, place: Place, kind: str | None, options: Map[str, Any], column: Column, name: str) -> Converter | None:
         options, is_wrong = dict(options), False
         while True:
             try:
