@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.faults import Fault
+from engine.faults import SKIPPED_HEADER, Fault
 from engine.plan import Action, EntityPlan
 
 
@@ -49,3 +49,8 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    @property
+    def records(self) -> int:
+        """Return how many of its positions are records: a `#` line has a result, but is none."""
+        return len(self) - sum(1 for found in self.faults.values() if found[0].kind is SKIPPED_HEADER)

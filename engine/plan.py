@@ -154,6 +154,7 @@ class FilePlan:
     is_required: bool = False
     empty: Empty | None = None
     sheet: str | None = None  # of a workbook, by name or number; None: the first that is not hidden
+    min_rows: int = 1  # with fewer records the file is refused: an empty one is more often a broken export than no news
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
+from itertools import accumulate
 from typing import Any
 
 from engine.chunk import Chunk
@@ -31,14 +32,19 @@ class Reading:
         self.warnings: list[str] = []
 
     def has_refused_file(self) -> bool:
-        """Look at the head of every file before anything is written."""
+        """Look at the head of every file, as far as it must go, before anything is written."""
         try:
-            for number in range(len(self.order.files)):
-                with closing(self.read(number, 0, None)) as chunks:
-                    next(chunks, None)
+            for index in range(len(self.order.files)):
+                least = self.file_plan(index).min_rows
+                with closing(self.read(index, 0, None)) as chunks:
+                    any(count >= least for count in accumulate(chunk.records for chunk in chunks))
         except FileRefused:
             return True
         return False
+
+    def must_look_ahead(self) -> bool:
+        """Tell whether a file could be refused after something was written; the only file of a run without its first record cannot."""
+        return len(self.order.files) > 1 or any(self.file_plan(index).min_rows > 1 for index in range(len(self.order.files)))
 
     def file_plan(self, index: int) -> FilePlan:
         name = self.order.files[index].name
@@ -85,14 +91,20 @@ class Reading:
                 number = chunk.number + 1
 
     def read(self, index: int, number: int, last: LedgerEntry | None, ordered: bool = False) -> Generator[Chunk, None, None]:
-        """Read one file, from behind the chunk that the ledger has last."""
+        """Read one file, from behind the chunk that the ledger has last. Raises FileRefused, also at the end where too few records came."""
         file = self.order.files[index]
+        records = sum(entry.records for entry in self.entries.values() if entry.file == index and entry.chunk < number) if last else 0
         where: dict[str, Any] = {}
         if last is not None:
             where = {"start_line": last.next_line, "first_record": last.first_record + last.positions, "resume": last.resume}
         with file.open() as stream:
-            yield from read(
+            for chunk in read(
                 stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
                 resolve_name=self.resolve_name, limits=self.order.limits, chunk_records=self.order.chunk_records,
                 chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
-            )  # fmt: skip
+            ):  # fmt: skip
+                records += chunk.records
+                yield chunk
+        least = self.file_plan(index).min_rows
+        if records < least:
+            raise FileRefused("min_rows", f"The file has {records or 'no'} records, and must have at least {least} (min_rows)")

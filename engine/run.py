@@ -96,7 +96,7 @@ class _Run:
             self.entries.update((entry.chunk, entry) for entry in self.target.entries(self.order.run))
         for entry in self.entries.values():
             self.counts += counts_of(entry)
-        if len(self.order.files) > 1 and not self.entries and self.reading.has_refused_file():
+        if not self.entries and self.reading.must_look_ahead() and self.reading.has_refused_file():
             return self._end_refused()
         try:
             return self._as_one() if self.order.is_one_transaction else self._per_record()

@@ -175,6 +175,7 @@ class FileShape(Shape):
     action = Text(words=ACTIONS)
     order = Number()
     required = Truth()
+    min_rows = Count(least=0)
     empty = Text(words=EMPTY_WORDS)
 
 

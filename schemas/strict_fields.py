@@ -106,12 +106,16 @@ class Number(Strict):
 
 
 class Count(Strict):
-    """A whole number from 1 on, unquoted."""
+    """A whole number from `least` (0 or 1) on, unquoted."""
+
+    def __init__(self, least: int = 1) -> None:
+        super().__init__()
+        self.least = least
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, Plain) and re.fullmatch(r"[1-9]\d{0,9}", value, re.ASCII):
+        if isinstance(value, Plain) and re.fullmatch(r"0|[1-9]\d{0,9}", value, re.ASCII) and int(value) >= self.least:
             return int(value)
-        raise ValidationError(said(f"must be a whole number from 1 on, without quotes, not {shown(value)}"))
+        raise ValidationError(said(f"must be a whole number from {self.least} on, without quotes, not {shown(value)}"))
 
 
 class ListOf(Strict):

@@ -78,6 +78,7 @@ def compile_file(target: Target, place: Place, name: str, entities: dict[str, En
         action=None if action is None else Action(action),
         order=options.get("order", 1),
         is_required=options.get("required", False),
+        min_rows=options.get("min_rows", 1),
         empty=None if empty is None else Empty(empty),
     )
 
