@@ -60,7 +60,7 @@ class RunOrder:
 
 
 State = Literal["completed", "failed", "cancelled", "handed-back"]
-Stop = Literal["cancel", "hand-back", "time-out"]
+Stop = Literal["cancel", "hand-back", "time-out", "give-up"]
 
 
 @dataclass(slots=True)

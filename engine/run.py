@@ -66,6 +66,7 @@ def clear(order: RunOrder, target: Target, store: Store) -> None:
 # How a run ends that is stopped for good: its state, its code, what the records that were not reached are told, what the status says.
 _STOPPED: dict[Stop, tuple[State, str, str, str]] = {
     "cancel": ("cancelled", "cancelled", "the import was cancelled", "cancelled"),
+    "give-up": ("failed", "given_up", "the run was given up after failures", "the run was given up"),
     "time-out": ("failed", "timed_out", "the import took longer than it may", "the run took longer than it may; it was stopped"),
 }
 

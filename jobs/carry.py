@@ -199,7 +199,7 @@ class _Carrier:
         # A run that has been broken off once too often, even on its way here, is not read again: reading may be what broke it off.
         if code not in (*CODES.values(), *GIVEN_UP) and self._claim.attempts <= self._means.settings.run_attempts + 1:
             try:
-                ending = self._attempt(lambda: "cancel")
+                ending = self._attempt(lambda: "give-up")
             except (SQLAlchemyError, LeaseLost):
                 raise
             except Exception:
