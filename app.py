@@ -18,7 +18,7 @@ from engine.plan import Plan
 from engine.target import Target, open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
-from routes import Parts, auth, batch, batches, control, fields, file, health, replies, results, resumable, schedule, status
+from routes import Parts, auth, batch, batches, control, fields, file, health, imports, replies, results, resumable, schedule, status
 from schemas import control as control_files
 from settings import Settings
 from spool import open_spool
@@ -26,8 +26,8 @@ from spool import open_spool
 R = TypeVar("R")
 
 BLUEPRINTS = (
-    control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, status.routes, results.routes, batches.routes,
-    health.routes,
+    control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, imports.routes, status.routes, results.routes,
+    batches.routes, health.routes,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {

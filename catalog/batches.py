@@ -5,9 +5,9 @@ All that other packages need of batches can be reached from here.
 
 import secrets
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete, func, select, tuple_, update
 
 import clock
 from catalog import keys, retention
@@ -63,36 +63,45 @@ __all__ = [
     "hand_back",
     "hand_back_expired",
     "heartbeat",
+    "insert_batch",
+    "is_moving",
     "receipted",
     "runs_of",
     "schedule",
     "waiting",
 ]
 
+_STATE = select(batches.c.state).where(batches.c.id == bindparam("p_batch"))
+_MOVING = (State.SCHEDULED, State.RUNNING)
 _MAX_ID = 2**53  # every JSON reader keeps integers below this exact
 
 
-def create(
-    engine: Engine,
-    *,
-    control: str,
-    key_id: str,
-    comment: str = "",
-    file_name: str = "",
-    creation_path: str = "",
-    addresses: Sequence[str] = (),
-) -> int:
-    """Make an empty batch for the control file with the digest `control`, and return its id: random, from 1 to below 2^53."""
-    row = {
-        "control": control, "comment": comment, "file_name": file_name, "creation_path": creation_path, "addresses": list(addresses),
-        "key_id": key_id, "created_at": clock.now(), "state": State.UPLOADING, "run": 0, "fence": 0, "is_cancel_wanted": False,
-    }  # fmt: skip
+class Said(TypedDict, total=False):
+    """What is said of a batch when it is made."""
+
+    control: Required[str]  # digest
+    key_id: Required[str]
+    comment: str
+    file_name: str
+    creation_path: str
+    addresses: Sequence[str]
+
+
+def create(engine: Engine, **said: Unpack[Said]) -> int:
+    """Make an empty batch, and return its id: random, from 1 to below 2^53."""
     with writing(engine) as connection:
-        while True:
-            row["id"] = secrets.randbelow(_MAX_ID - 1) + 1
-            made = connection.execute(insert(connection, batches).on_conflict_do_nothing(index_elements=["id"]), row)
-            if made.rowcount:
-                return int(row["id"])  # type: ignore[call-overload]
+        return insert_batch(connection, **said)
+
+
+def insert_batch(connection: Connection, **said: Unpack[Said]) -> int:
+    """Do the same in a transaction that goes on."""
+    row: dict[str, Any] = {"comment": "", "file_name": "", "creation_path": "", **said, "addresses": list(said.get("addresses", ()))}
+    row |= {"created_at": clock.now(), "state": State.UPLOADING, "run": 0, "fence": 0, "is_cancel_wanted": False}
+    while True:
+        row["id"] = secrets.randbelow(_MAX_ID - 1) + 1
+        made = connection.execute(insert(connection, batches).on_conflict_do_nothing(index_elements=["id"]), row)
+        if made.rowcount:
+            return int(row["id"])
 
 
 def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mode | None = None) -> Batch | None:
@@ -112,6 +121,12 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
     if row is None or (key is not None and not key.can_see(row.key_id)):
         return None
     return _batch(row, mode)
+
+
+def is_moving(engine: Engine, batch_id: int) -> bool:
+    """Tell whether a batch waits or runs; cheap enough to be asked every few milliseconds."""
+    with reading(engine) as connection:
+        return connection.scalar(_STATE, {"p_batch": batch_id}) in _MOVING
 
 
 def runs_of(engine: Engine, batch_id: int) -> list[Run]:
@@ -164,8 +179,9 @@ def _run(row: Row[Any]) -> Run:
 
 def files(engine: Engine, batch_id: int) -> list[BatchFile]:
     """Return the files of a batch in the order of their upload."""
+    of = batch_files.c
     query = (
-        select(batch_files.c.name, batch_files.c.digest, stored_files.c.size, batch_files.c.position, batch_files.c.created_at)
+        select(of.name, of.digest, stored_files.c.size, of.position, of.created_at, of.format, of.separator)
         .join_from(batch_files, stored_files)
         .where(batch_files.c.batch_id == batch_id)
         .order_by(batch_files.c.position)

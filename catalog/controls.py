@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Select, bindparam, or_, select
 
 import clock
 from catalog.database import insert, reading, writing
 from catalog.keys import Key
 from catalog.states import TableKey
 from catalog.tables import control_names, controls
+
+# A row for each name, or one without. Made once, since putting a statement together takes longer than to run it.
+_WITH_NAMES = select(*controls.c, control_names.c.name).outerjoin(control_names).order_by(control_names.c.name)
+_BY_DIGEST = _WITH_NAMES.where(controls.c.digest == bindparam("p_wanted"))
+_NAMED = select(control_names.c.digest).where(control_names.c.name == bindparam("p_wanted")).scalar_subquery()
+_BY_EITHER = _WITH_NAMES.where(or_(controls.c.digest == bindparam("p_wanted"), controls.c.digest == _NAMED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +61,22 @@ def _move(connection: Connection, name: str, digest: str, key_id: str, now: date
 
 def get(engine: Engine, digest: str) -> Control | None:
     """Return the control file with this digest."""
-    with reading(engine) as connection:
-        return _get(connection, digest)
+    return _one(engine, _BY_DIGEST, digest)
 
 
 def resolve(engine: Engine, digest_or_name: str) -> Control | None:
-    """Return the control file with this digest, else the one that this name points to."""
+    """Return the control file with this digest, or the one that this name points to; no name looks like a digest."""
+    return _one(engine, _BY_EITHER, digest_or_name)
+
+
+def _one(engine: Engine, query: Select[Any], wanted: str) -> Control | None:
     with reading(engine) as connection:
-        found = _get(connection, digest_or_name)
-        if found:
-            return found
-        digest = connection.scalar(select(control_names.c.digest).where(control_names.c.name == digest_or_name))
-        return _get(connection, digest) if digest else None
-
-
-def _get(connection: Connection, digest: str) -> Control | None:
-    row: Any = connection.execute(select(controls).where(controls.c.digest == digest)).one_or_none()
-    if row is None:
+        rows: Any = connection.execute(query, {"p_wanted": wanted}).all()
+    if not rows:
         return None
-    names = connection.scalars(select(control_names.c.name).where(control_names.c.digest == digest).order_by(control_names.c.name))
+    row = rows[0]
     tables = tuple((schema, table) for schema, table in row.tables)
-    return Control(row.digest, row.comment, row.key_id, row.created_at, tables, tuple(names))
+    return Control(row.digest, row.comment, row.key_id, row.created_at, tables, tuple(r.name for r in rows if r.name is not None))
 
 
 def names(engine: Engine) -> list[Name]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 import clock
 from catalog.database import insert, reading, writing
@@ -24,12 +24,17 @@ class StoredFile:
 
 def add(engine: Engine, digest: str, size: int, *, key_id: str, name: str = "") -> None:
     """Note that a key has uploaded bytes that the spool holds now. A repeated call changes nothing but the time of their last use."""
-    now = clock.now()
     with writing(engine) as connection:
-        row = {"digest": digest, "size": size, "used_at": now}
-        connection.execute(insert(connection, files).on_conflict_do_update(index_elements=["digest"], set_={"used_at": now}), row)
-        upload = {"digest": digest, "key_id": key_id, "name": name, "created_at": now}
-        connection.execute(insert(connection, uploads).on_conflict_do_nothing(), upload)
+        note_upload(connection, digest, size, key_id=key_id, name=name)
+
+
+def note_upload(connection: Connection, digest: str, size: int, *, key_id: str, name: str = "") -> None:
+    """Do the same in a transaction that goes on."""
+    now = clock.now()
+    row = {"digest": digest, "size": size, "used_at": now}
+    connection.execute(insert(connection, files).on_conflict_do_update(index_elements=["digest"], set_={"used_at": now}), row)
+    upload = {"digest": digest, "key_id": key_id, "name": name, "created_at": now}
+    connection.execute(insert(connection, uploads).on_conflict_do_nothing(), upload)
 
 
 def find(engine: Engine, digest: str, key: Key) -> StoredFile | None:

@@ -63,7 +63,8 @@ _CLAIM = (
 _RUN = (runs.c.batch_id == _BATCH) & (runs.c.number == bindparam("p_run"))
 _STARTED = {"state": State.RUNNING, "attempts": runs.c.attempts + 1, "started_at": func.coalesce(runs.c.started_at, _NOW)}
 _OF_RUN = [runs.c[c] for c in ("mode", "execution", "is_ordered", "has_event_handlers", "start_at", "started_at", "attempts")]
-_OF_FILE = [batch_files.c.name, batch_files.c.digest, stored_files.c.size, batch_files.c.position, batch_files.c.created_at]
+_FILE = batch_files.c
+_OF_FILE = [_FILE.name, _FILE.digest, stored_files.c.size, _FILE.position, _FILE.created_at, _FILE.format, _FILE.separator]
 
 
 def _lanes_of(place: Any) -> Any:
@@ -165,7 +166,8 @@ def _claim(connection: Connection, worker: str, lease_seconds: float) -> Claim |
     options = Options(Mode(found.mode), Execution(found.execution), bool(found.is_ordered), bool(found.has_event_handlers), start_at)
     return Claim(
         found.id, found.fence, found.run, options, found.control, found.key_id, moment(found.started_at), found.attempts,
-        bool(found.is_cancel_wanted), tuple(BatchFile(f.name, f.digest, f.size, f.position, moment(f.created_at)) for f in files),
+        bool(found.is_cancel_wanted),
+        tuple(BatchFile(f.name, f.digest, f.size, f.position, moment(f.created_at), f.format, f.separator) for f in files),
     )  # fmt: skip
 
 

@@ -24,22 +24,29 @@ def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection
     `refuse_if_busy` and one of the lanes is held, or waited for; 410 `files_expired` where a file was deleted after its time.
     """
     with writing(engine) as connection:
-        while True:
-            seen = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one_or_none()
-            if seen is None:
-                raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
-            if seen.run and (earlier := _earlier(connection, batch_id, seen, options)):
-                return earlier
-            if refuse_if_busy:
-                lock_queue(connection)
-                _refuse_busy(connection, tables)
-            place = _schedule_if_still(connection, batch_id, seen, options)
-            if place is not None:
-                _add_run(connection, batch_id, seen.run + 1, options)
-                want(connection, place, options.start_at, tables)
-                keep_for_run(connection, batch_id)
-                return Scheduled(batch_id, seen.run + 1, is_repeat=False)
-            # Somebody else scheduled or cancelled it since we looked: look again.
+        return schedule_on(connection, batch_id, options, tables, refuse_if_busy=refuse_if_busy)
+
+
+def schedule_on(
+    connection: Connection, batch_id: int, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False
+) -> Scheduled:
+    """Do the same in a transaction that goes on."""
+    while True:
+        seen = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one_or_none()
+        if seen is None:
+            raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
+        if seen.run and (earlier := _earlier(connection, batch_id, seen, options)):
+            return earlier
+        if refuse_if_busy:
+            lock_queue(connection)
+            _refuse_busy(connection, tables)
+        place = _schedule_if_still(connection, batch_id, seen, options)
+        if place is not None:
+            _add_run(connection, batch_id, seen.run + 1, options)
+            want(connection, place, options.start_at, tables)
+            keep_for_run(connection, batch_id)
+            return Scheduled(batch_id, seen.run + 1, is_repeat=False)
+        # Somebody else scheduled or cancelled it since we looked: look again.
 
 
 def _earlier(connection: Connection, batch_id: int, seen: Any, options: Options) -> Scheduled | None:

@@ -189,6 +189,8 @@ class BatchFile:
     size: int  # bytes
     position: int  # 1-based, in the order of upload
     created_at: datetime
+    format: str | None = None  # how it is read, where not as its control file says
+    separator: str | None = None
 
 
 class Attached(StrEnum):

@@ -109,6 +109,8 @@ batch_files = Table(
     Column("digest", String, ForeignKey(files.c.digest), nullable=False),
     Column("position", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("format", String),  # how it is read, where not as its control file says
+    Column("separator", String),
     Index("ix_batch_files_digest", "digest"),
 )
 

@@ -33,6 +33,8 @@ class RunFile:
     name: str
     open: Callable[[], BinaryIO]
     verify: Callable[[], None]  # reads all its bytes; DigestMismatch
+    format: str | None = None  # how it is read, where not as the plan says
+    separator: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

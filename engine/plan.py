@@ -6,7 +6,7 @@ engine/control.py makes it; engine/convert.py and engine/apply.py follow it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping as Map, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from engine.faults import Fault
@@ -155,6 +155,12 @@ class FilePlan:
     empty: Empty | None = None
     sheet: str | None = None  # of a workbook, by name or number; None: the first that is not hidden
     min_rows: int = 1  # with fewer records the file is refused: an empty one is more often a broken export than no news
+
+    def read_as(self, form: str | None, separator: str | None = None) -> FilePlan:
+        """Return how a file is read that comes in another form: what the control file says of tables of text counts for those only."""
+        if form in ("json", "jsonl"):
+            return replace(self, read=form, encoding="utf-8")
+        return replace(self, read=form or self.read, separator=separator or (None if form == "tsv" else self.separator))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,11 @@ class Reading:
         return len(self.order.files) > 1 or any(self.file_plan(index).min_rows > 1 for index in range(len(self.order.files)))
 
     def file_plan(self, index: int) -> FilePlan:
-        name = self.order.files[index].name
-        plan = self.order.plan.file(name)
+        file = self.order.files[index]
+        plan = self.order.plan.file(file.name)
         if plan is None:
-            raise AssertionError(f"the control file has no place for {name}")
-        return plan
+            raise AssertionError(f"the control file has no place for {file.name}")
+        return plan.read_as(file.format, file.separator) if file.format or file.separator else plan
 
     def resolve_name(self, name: str) -> Plan | None:
         """Resolve the name of a `!` row; the tables that its entities write count as written from then on."""

@@ -48,7 +48,10 @@ def order_of(settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch
     order = RunOrder(
         run=f"{claim.batch_id}-{claim.run}",
         batch_id=claim.batch_id,
-        files=[RunFile(f.name, partial(reading.open, index, f.digest), partial(spool.verify, f.digest)) for index, f in enumerate(files)],
+        files=[
+            RunFile(file.name, partial(reading.open, index, file.digest), partial(spool.verify, file.digest), file.format, file.separator)
+            for index, file in enumerate(files)
+        ],
         plan=plan,
         mode=claim.options.mode.value,
         execution=claim.options.execution.value,

@@ -24,7 +24,7 @@ def create_batch() -> ResponseReturnValue:
     """Make an empty batch for a control file, and reply with its identifier."""
     given = fields.of_body(BatchRequest())
     control = usable_control(given.pop("control"))
-    batch_id = batches.create(parts().catalog, control=control.digest, key_id=caller().id, addresses=_addresses(given), **given)
+    batch_id = batches.create(parts().catalog, control=control.digest, key_id=caller().id, addresses=addresses_of(given), **given)
     return replies.bare(str(batch_id), {"batch": batch_id, "control": control.digest})
 
 
@@ -42,6 +42,6 @@ def cancel_batch(batch: str) -> ResponseReturnValue:
     return replies.bare(said, {"status": said, "batch": batch_id})
 
 
-def _addresses(given: dict[str, Any]) -> list[str]:
+def addresses_of(given: dict[str, Any]) -> list[str]:
     """Take the mail addresses out of the fields, each with the outcome that it wants to hear of, as the catalog keeps them."""
     return [f"{outcome}:{a}" for outcome in ("success", "failure") for a in given.pop(f"send_{outcome}_email_to")]

@@ -35,7 +35,7 @@ def get_failed(batch: str, name: str) -> ResponseReturnValue:
     """Give the refused rows of a file as they stood in it, with its header, ready to be mended and sent again."""
     found = _finished(batch)
     file = _file(found, name)
-    layout, read = _layout(found.control, name)
+    layout, read = _layout(found.control, file)
     settings = parts().settings
     limits = Limits(expansion_ratio=settings.max_expansion_ratio, expanded_bytes=settings.max_expanded_bytes)
     body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits)
@@ -95,16 +95,17 @@ def _file(batch: Batch, name: str) -> BatchFile:
     raise Refusal(404, "file_unknown", f"Batch {batch.id} has no file {name[:80]!r}.")
 
 
-def _layout(digest: str, name: str) -> tuple[Layout, str]:
-    """Return how the control file has a file cut into lines, and what it is read as."""
+def _layout(digest: str, file: BatchFile) -> tuple[Layout, str]:
+    """Return how a file is cut into lines, and what it is read as: as it was sent, else as the control file says."""
+    name = file.name
     with parts().spool.open(digest) as blob:
         document: Document = control.parse(blob.read(), parts().settings.max_control_bytes)
     files = document.data.get("files") or {}
     said = files.get(name, files.get("DEFAULT")) or {}
-    read = said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
+    read = file.format or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
     layout = Layout(
-        encoding=said.get("encoding") or "utf-8",
-        separator=said.get("separator") or ("\t" if read == "tsv" else ","),
+        encoding="utf-8" if file.format in ("json", "jsonl") else said.get("encoding") or "utf-8",
+        separator=file.separator or (None if file.format == "tsv" else said.get("separator")) or ("\t" if read == "tsv" else ","),
         quote=said.get("quote", '"') or "",
         is_multi_entity=not (said.get("entity") and said.get("action")),
         is_array=read == "json",

@@ -35,12 +35,12 @@ def read_small_body() -> None:
 
 def of_form() -> dict[str, Any]:
     """Return the text fields of a form; one that is given twice is refused, because either could be meant."""
-    return _once(list(request.form.items(multi=True)))
+    return once(list(request.form.items(multi=True)))
 
 
 def of_query(schema: Schema) -> dict[str, Any]:
     """Return the fields of the query string, checked."""
-    return requests.check(schema, _once(list(request.args.items(multi=True))))
+    return requests.check(schema, once(list(request.args.items(multi=True))))
 
 
 def refuse_nul() -> None:
@@ -58,7 +58,7 @@ def refuse_query() -> None:
 
 def _of_json() -> dict[str, Any]:
     try:
-        given = json.loads(request.get_data(), object_pairs_hook=_once, parse_constant=_no_constant)
+        given = json.loads(request.get_data(), object_pairs_hook=once, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refusal(400, "request_invalid", "The body is no JSON.") from None
     if not isinstance(given, dict):
@@ -70,7 +70,8 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return fields by name; one that is given twice is refused, because either could be meant."""
     once = dict(pairs)
     if len(once) != len(pairs):
         names = [name for name, _ in pairs]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 from marshmallow import fields as kinds, validate
 
@@ -22,13 +22,16 @@ routes = Blueprint("results", __name__, url_prefix="/api")
 routes.register_blueprint(failed.routes)
 
 
+_PAGE = 1000  # results, unless another number is asked for
+
+
 class ResultsQuery(RunQuery):
     """The query string of `GET /api/batch/<id>/results`."""
 
     severity = kinds.String(load_default=None, validate=validate.OneOf(("Information", "Warning", "Error")))
     reader = kinds.String(data_key="for", load_default=None, validate=validate.OneOf(("spreadsheet",)))
     cursor = kinds.Integer(load_default=0, validate=validate.Range(min=0, max=2**63 - 1))
-    limit = kinds.Integer(load_default=1000, validate=validate.Range(min=1, max=10_000))
+    limit = kinds.Integer(load_default=_PAGE, validate=validate.Range(min=1, max=10_000))
 
 
 @routes.get("/batch/<batch>/results")
@@ -39,13 +42,27 @@ def get_results(batch: str) -> ResponseReturnValue:
     found = batch_with_run(batch, query)
     if replies.wants_json():
         return replies.json(_page(found, query["severity"], query["cursor"], query["limit"]))
-    name = f"results-{found.id}.csv"
     if query["severity"] or query["reader"]:
         rows = with_severity(rows_of(found), query["severity"])
-        return stream(found, csv_of(rows, neutral if query["reader"] else None), CSV_TYPE, name)
-    if found.run and found.run.results_digest:
-        return download.blob(parts().spool, found.run.results_digest, CSV_TYPE, name)
-    return stream(found, pieces(found), CSV_TYPE, name)
+        return stream(found, csv_of(rows, neutral if query["reader"] else None), CSV_TYPE, _log_name(found))
+    return whole_log(found)
+
+
+def whole_log(batch: Batch) -> Response:
+    """Reply with the results of every record, as CSV, as far as they are certain."""
+    if batch.run and batch.run.results_digest:
+        return download.blob(parts().spool, batch.run.results_digest, CSV_TYPE, _log_name(batch))
+    return stream(batch, pieces(batch), CSV_TYPE, _log_name(batch))
+
+
+def first_page(batch: Batch) -> dict[str, Any]:
+    """Return the first results as JSON has them, and where the next ones begin."""
+    page = _page(batch, None, 0, _PAGE)
+    return {"items": page["items"], "next": page["next"]}
+
+
+def _log_name(batch: Batch) -> str:
+    return f"results-{batch.id}.csv"
 
 
 def _page(batch: Batch, severity: str | None, cursor: int, limit: int) -> dict[str, Any]:

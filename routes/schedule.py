@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from flask import Blueprint, make_response
+from flask import Blueprint, Response, make_response
 from flask.typing import ResponseReturnValue
 
 import clock
@@ -37,23 +37,38 @@ def schedule_batch() -> ResponseReturnValue:
 def _scheduled(given: dict[str, Any]) -> ResponseReturnValue:
     batch = visible_batch(given["batch"])
     _refuse_missing(batch)
-    options = Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], start_at=given["start_at"])
+    options = options_of(given)
     control = controls.get(parts().catalog, batch.control)
     tables = control.tables if control else ()
     scheduled = batches.schedule(parts().catalog, batch.id, options, tables, refuse_if_busy=given["when_busy"] == "refuse")
     reply = replies.bare("SCHEDULED", {"status": "SCHEDULED", "batch": batch.id, "run": scheduled.run, "mode": options.mode})
-    is_due = options.start_at is None or options.start_at <= clock.now()  # A later start is announced by the sweep when its time comes.
-    if is_due and not scheduled.is_repeat and not queues.enqueue(parts().redis, batch.id):
-        reply.headers["Queue-Delayed"] = "true"
+    if not scheduled.is_repeat:
+        announce(batch.id, options, reply)
     return reply
+
+
+def options_of(given: dict[str, Any]) -> Options:
+    """Return how a run is wanted, from the checked fields of a request."""
+    return Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], start_at=given["start_at"])
+
+
+def announce(batch_id: int, options: Options, reply: Response) -> None:
+    """Wake a worker for a batch that was put into the queue; the reply says so where it has to wait for the sweep instead."""
+    is_due = options.start_at is None or options.start_at <= clock.now()  # A later start is announced by the sweep when its time comes.
+    if is_due and not queues.enqueue(parts().redis, batch_id):
+        reply.headers["Queue-Delayed"] = "true"
 
 
 def _refuse_missing(batch: Batch) -> None:
     required = _required_files(batch.control)
-    uploaded = {file.name for file in batches.files(parts().catalog, batch.id)} if required else set()
-    problems = [Problem("This required file is missing.", name) for name in required if name not in uploaded]
+    refuse_missing(batch.control, {file.name for file in batches.files(parts().catalog, batch.id)} if required else set())
+
+
+def refuse_missing(control: str, uploaded: set[str]) -> None:
+    """Refuse a batch that has these files where its control file requires others."""
+    problems = [Problem("This required file is missing.", name) for name in _required_files(control) if name not in uploaded]
     if problems:
-        raise Refusal(422, "files_missing", f"Batch {batch.id} lacks files that its control file requires.", problems)
+        raise Refusal(422, "files_missing", "The batch lacks files that its control file requires.", problems)
 
 
 @lru_cache(maxsize=256)

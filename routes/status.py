@@ -11,14 +11,14 @@ from catalog import batches
 from catalog.batches import Batch, Mode, State
 from errors import Refusal
 from routes import fields, parts, replies
-from routes.auth import requires, visible_batch
+from routes.auth import batch_id_of, requires, visible_batch
 from routes.results import first_errors
 from schemas.replies import BatchReply, FileReply
 from schemas.requests import StatusQuery
 
 routes = Blueprint("status", __name__, url_prefix="/api")
 
-_FIRST_PAUSE_SECONDS = 0.02
+_FIRST_PAUSE_SECONDS = 0.003  # a batch of one record is over in some milliseconds
 _LONGEST_PAUSE_SECONDS = 0.25
 
 
@@ -54,13 +54,13 @@ def settled_batch(text: str, wait_seconds: float, mode: Mode | None = None) -> B
 def _waited_for(text: str, wait_seconds: float, mode: Mode | None) -> Batch:
     deadline = time.monotonic() + wait_seconds
     pause = _FIRST_PAUSE_SECONDS
-    while True:
-        batch = _look(text, mode)
-        left = deadline - time.monotonic()
-        if _is_settled(batch) or left <= 0:
-            return batch
+    batch_id = batch_id_of(text)
+    while (left := deadline - time.monotonic()) > 0:
         time.sleep(min(pause, left))
-        pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
+        if not batches.is_moving(parts().catalog, batch_id):
+            break
+        pause = min(pause * 1.25, _LONGEST_PAUSE_SECONDS)
+    return _look(text, mode)
 
 
 def _look(text: str, mode: Mode | None) -> Batch:
@@ -93,8 +93,14 @@ def line_of(batch: Batch) -> str:
 
 def _details(batch: Batch, query: Mapping[str, Any]) -> dict[str, Any]:
     """Return the status as JSON has it: the batch, its files and, if asked for, its first errors."""
-    details: dict[str, Any] = BatchReply().dump(batch)
-    details["files"] = FileReply(many=True).dump(batches.files(parts().catalog, batch.id))
+    found = details(batch)
     if query["include_errors"]:
-        details["errors"] = first_errors(batch, query["max_errors"])
-    return details
+        found["errors"] = first_errors(batch, query["max_errors"])
+    return found
+
+
+def details(batch: Batch) -> dict[str, Any]:
+    """Return a batch and its files as JSON has them."""
+    found: dict[str, Any] = BatchReply().dump(batch)
+    found["files"] = FileReply(many=True).dump(batches.files(parts().catalog, batch.id))
+    return found

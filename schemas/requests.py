@@ -12,6 +12,7 @@ from errors import Problem, Refusal
 MODES = ("dry-run", "import")
 EXECUTIONS = ("PerRecord", "AllOrNone")
 WHEN_BUSY = ("queue", "refuse")
+FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx")
 STATES = ("uploading", "scheduled", "running", "held", "completed", "failed", "cancelled")
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -104,6 +105,21 @@ class ScheduleRequest(Request):
     when_busy = _choice(*WHEN_BUSY, data_key="whenBusy", load_default="queue")
     start_at = Instant(data_key="at", load_default=None)
     wait = _wait()
+
+
+class ImportRequest(BatchRequest, ScheduleRequest):
+    """The fields of `POST /api/import/<control>`: what the four steps take, and how the file is read."""
+
+    class Meta(Request.Meta):
+        """Leave out what names things that are made here."""
+
+        exclude = ("batch", "control")
+
+    name = Text(load_default=None, validate=validate.Length(min=1, max=255))
+    format = _choice(*FORMATS, load_default=None)
+    separator = Text(load_default=None, validate=validate.Length(equal=1))
+    sha256 = Text(load_default=None)
+    fail = _choice("rows", load_default=None)
 
 
 class StatusQuery(Request):

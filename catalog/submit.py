@@ -1,0 +1,50 @@
+"""A whole import in one transaction: a batch with one file, scheduled at once."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+import clock
+from catalog.batches import insert_batch
+from catalog.database import writing
+from catalog.files import note_upload
+from catalog.schedule import schedule_on
+from catalog.states import Options, TableKey
+from catalog.tables import batch_files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What is sent: the file, whose bytes the spool holds by now, and what is said of the batch."""
+
+    control: str  # digest
+    key_id: str
+    name: str  # by which the control file knows the file
+    digest: str
+    size: int  # bytes
+    uploaded_as: str = ""
+    format: str | None = None  # how the file is read, where not as the control file says
+    separator: str | None = None
+    comment: str = ""
+    file_name: str = ""
+    creation_path: str = ""
+    addresses: Sequence[str] = ()
+
+
+def submit(engine: Engine, sent: Submission, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False) -> int:
+    """Make a batch with its file and put it into the queue; return its id.
+
+    Refusal: 409 `blocked` where `refuse_if_busy` and another batch has one of the tables, or waits for it; then there is no batch.
+    """
+    now = clock.now()
+    with writing(engine) as connection:
+        batch_id = insert_batch(
+            connection, control=sent.control, key_id=sent.key_id, comment=sent.comment, file_name=sent.file_name,
+            creation_path=sent.creation_path, addresses=sent.addresses,
+        )  # fmt: skip
+        note_upload(connection, sent.digest, sent.size, key_id=sent.key_id, name=sent.uploaded_as)
+        row = {"batch_id": batch_id, "name": sent.name, "digest": sent.digest, "position": 1, "created_at": now}
+        connection.execute(batch_files.insert(), row | {"format": sent.format, "separator": sent.separator})
+        schedule_on(connection, batch_id, options, tables, refuse_if_busy=refuse_if_busy)
+    return batch_id

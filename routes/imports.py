@@ -1,0 +1,157 @@
+"""An import in one call: control file, batch, file and schedule at once, and the results, if they are waited for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from flask import Blueprint, Response, make_response, request
+from flask.typing import ResponseReturnValue
+
+from catalog.batches import Batch, Mode
+from catalog.submit import Submission, submit
+from engine.readers import FORMATS
+from engine.readers.bytestream import bare_name
+from errors import Problem, Refusal
+from routes import download, fields, parts, replies
+from routes.auth import caller, requires
+from routes.batch import addresses_of
+from routes.control import usable_control
+from routes.idempotency import once
+from routes.results import first_page, whole_log
+from routes.schedule import announce, options_of, refuse_missing
+from routes.status import details, import_exit, line_of, settled_batch
+from routes.upload import Upload, receive_body, receive_form
+from schemas import control as control_files
+from schemas.requests import ImportRequest, check
+
+routes = Blueprint("imports", __name__, url_prefix="/api")
+
+_BY_TYPE = {
+    "text/csv": "csv", "application/csv": "csv", "text/tab-separated-values": "tsv", "application/jsonl": "jsonl",
+    "application/x-ndjson": "jsonl", "application/jsonlines": "jsonl", "application/x-jsonlines": "jsonl", "application/json": "json",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+}  # fmt: skip
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
+_NOT_OF_THE_IMPORT = ("wait", "fail")  # how the reply is wanted; a repeated request may want it otherwise
+
+
+@routes.route("/import/<digest_or_name>", methods=["POST", "PUT"])
+@requires("import")
+def import_data(digest_or_name: str) -> ResponseReturnValue:
+    """Import the body (or a form's file) as a control file says; reply with the batch, or with its results if they are waited for."""
+    with _received() as upload:
+        given = check(ImportRequest(), upload.fields)
+        _prefer(given)
+        assert upload.receiver is not None  # noqa: S101 - _received sees to it
+        upload.check()
+        told = [text for pair in sorted(upload.fields.items()) if pair[0] not in _NOT_OF_THE_IMPORT for text in pair]
+        accepted = make_response(once([upload.receiver.digest, request.mimetype, *told], lambda: _submit(upload, digest_or_name, given)))
+    if not given["wait"]:
+        return accepted
+    batch = settled_batch(accepted.headers["Location"].rpartition("/")[2], given["wait"], Mode(given["mode"]))
+    return _settled(batch, accepted, given["fail"]) if batch.state.is_over else accepted
+
+
+@contextmanager
+def _received() -> Iterator[Upload]:
+    """Read the request: fields from the query string and, of a form, from its text fields too; data from the form's file or the body."""
+    query = fields.once(list(request.args.items(multi=True)))
+    wired = parts()
+    is_form = request.mimetype == "multipart/form-data"
+    with (receive_form if is_form else receive_body)(request, wired.spool, wired.settings.max_upload_bytes) as upload:
+        if upload.receiver is None:
+            raise Refusal(400, "request_invalid", "There is no file.", [Problem("Send it as -F file=@flights.csv.", "file")])
+        twice = [Problem("Given in the query string and in the form.", name[:80]) for name in query if name in upload.fields]
+        if twice:
+            raise Refusal(400, "request_invalid", "A field is given more than once.", twice)
+        upload.fields |= query
+        yield upload
+
+
+def _prefer(given: dict[str, Any]) -> None:
+    """Take what the header Prefer (RFC 7240) says of waiting, where no field does."""
+    said = ",".join(request.headers.getlist("Prefer"))
+    if _ASYNC.search(said):
+        given["wait"] = 0.0
+    elif not given["wait"] and (found := _WAIT.search(said)):
+        given["wait"] = float(found[1])
+
+
+def _submit(upload: Upload, control_name: str, given: dict[str, Any]) -> Response:
+    assert upload.receiver is not None  # noqa: S101 - _received sees to it
+    control = usable_control(control_name)
+    form = given["format"] or _BY_TYPE.get(request.mimetype)
+    name = _name(_files(control.digest), given, form)
+    _refuse_unfit(_files(control.digest), name, form)
+    refuse_missing(control.digest, {name})
+    digest, size = upload.receiver.commit()
+    shown = download.display_name(upload.file_name)
+    sent = Submission(
+        control=control.digest, key_id=caller().id, name=name, digest=digest, size=size, uploaded_as=shown, format=form,
+        separator=given["separator"], comment=given["comment"], file_name=given["file_name"] or shown,
+        creation_path=given["creation_path"], addresses=addresses_of(given),
+    )  # fmt: skip
+    options = options_of(given)
+    batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
+    place = f"/api/batch/{batch_id}"
+    links = {"status": place, "results": f"{place}/results", "errors": f"{place}/errors", "cancel": f"{place}/cancel"}
+    said = {"batch": batch_id, "control": control.digest, "digest": digest, "name": name, "mode": options.mode, "links": links}
+    reply = replies.bare(str(batch_id), said, 202)
+    reply.headers["Location"] = place
+    announce(batch_id, options, reply)
+    return reply
+
+
+@lru_cache(maxsize=256)
+def _files(digest: str) -> dict[str, dict[str, Any]]:
+    """Return a stored control file's `files`; kept, since the bytes of a digest never change."""
+    with parts().spool.open(digest) as stored:
+        document = control_files.parse(stored.read(), parts().settings.max_control_bytes)
+    return {name: options or {} for name, options in (document.data.get("files") or {}).items()}
+
+
+def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | None) -> str:
+    """Return the name by which the control file is to know the data: the one that is said, or the only one that there is."""
+    described = [name for name in files if name != "DEFAULT"]
+    takes_any = not files or "DEFAULT" in files
+    for name in (given["name"], given["file_name"]):
+        if name and (name in described or (takes_any and not any(map(download.moves_or_hides, name)))):
+            return str(name)
+    if given["name"] is None and len(described) == 1:
+        return described[0]
+    if given["name"] is None and takes_any:
+        return f"data.{form or 'csv'}"
+    problem = Problem("Say which of them it is.", "name", allowed=tuple(described))
+    raise Refusal(422, "name_unknown", "The control file has several files, or none of this name.", [problem])
+
+
+def _refuse_unfit(files: dict[str, dict[str, Any]], name: str, form: str | None) -> None:
+    """Refuse JSON for a file whose rows are to name their own entity."""
+    said = files.get(name, files.get("DEFAULT", {}))
+    read = form or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
+    if read in ("json", "jsonl") and "entity" not in said:
+        problem = Problem("Its control file names no entity for it, as JSON needs.", name, allowed=("csv", "tsv", "xlsx"))
+        raise Refusal(422, "format_unfit", "The file cannot be JSON.", [problem])
+
+
+def _settled(batch: Batch, accepted: Response, fail: str | None) -> Response:
+    """Reply with the results of a batch that is over; a key that may not read gets the line of its status."""
+    exit_status = import_exit(batch)
+    if not caller().can("read"):
+        reply = replies.bare(line_of(batch), {"batch": batch.id, "status": line_of(batch)})
+    elif replies.wants_json():
+        reply = replies.json(details(batch) | {"results": first_page(batch)})
+    else:
+        reply = whole_log(batch)
+    if exit_status == 2 and fail == "rows":
+        reply.status_code = 422
+    for name in ("Location", "Queue-Delayed", "Idempotent-Replayed"):
+        if name in accepted.headers:
+            reply.headers[name] = accepted.headers[name]
+    reply.headers["Import-Exit"] = str(exit_status)
+    return reply
