@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, count
 
 from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
@@ -57,11 +57,10 @@ def _apply_block(step: _Step, ready: Converted, waits_for_commit: bool, verdicts
         verdicts.faults.update({positions[op]: faults for op, faults in outcomes.faults.items()})
         return
     rows = range(len(block)) if step.rows is None else step.rows
-    for op, (row, kind, row_id) in enumerate(zip(rows, outcomes.kinds, outcomes.ids, strict=True)):
-        position = positions[row]
+    taken = [positions[row] for row in rows]
+    for position, kind, row_id in zip(taken, outcomes.kinds, outcomes.ids, strict=True):
         verdicts.kinds[position], verdicts.ids[position] = kind, row_id
-        if op in outcomes.faults:
-            verdicts.faults[position] = outcomes.faults[op]
+    verdicts.faults.update({taken[op]: faults for op, faults in outcomes.faults.items()})
 
 
 class _Step:
@@ -154,10 +153,10 @@ class _Step:
     def _keep(self, ops: Ops, keep: list[bool]) -> None:
         """Narrow every column of the ops to the rows to keep."""
         self.rows = list(compress(self.rows if self.rows is not None else range(len(keep)), keep))
-        new = {old: now for now, old in enumerate(compress(range(len(keep)), keep))}
+        new = dict(zip(compress(range(len(keep)), keep), count(), strict=False))
 
         def narrowed(rows: frozenset[int]) -> frozenset[int]:
-            return frozenset(new[r] for r in rows if r in new) if rows else rows
+            return frozenset(map(new.__getitem__, rows & new.keys())) if rows else rows
 
         ops.keys = [list(compress(part, keep)) for part in ops.keys]
         ops.kinds = list(compress(ops.kinds, keep))

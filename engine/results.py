@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -23,7 +22,6 @@ HEADER = b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n"
 LINE_CHARS = 1 << 30
 SHOWN_CHARS = 1_000  # of a value in Properties; the failed rows hold it whole
 _BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
-_NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, "Core_Data_RecordSkipped"}
 
 
@@ -57,7 +55,12 @@ def cell(text: str) -> str:
     >>> cell('a "b", c')
     '"a ""b"", c"'
     """
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+    return '"' + text.replace('"', '""') + '"' if _needs_quotes(text) else text
+
+
+def _needs_quotes(text: str) -> bool:
+    # Four searches for a character each take a tenth of the time that a regular expression takes for all of them.
+    return '"' in text or "," in text or "\n" in text or "\r" in text
 
 
 def count(verdicts: Verdicts) -> Counts:
@@ -80,7 +83,7 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
     """Write a chunk's segment: one line for each position, in order."""
     file = cell(chunk.file_name)
     ids = verdicts.ids
-    if _NEEDS_QUOTES.search("".join(ids)):
+    if _needs_quotes("".join(ids)):
         ids = [cell(" ".join(i.splitlines())) for i in ids]  # one physical line a record, whatever its key
     starts = {kind: f"{said.code},{said.message},{said.severity}," for kind, said in _BY_KIND.items()}
     kinds = set(verdicts.kinds)
