@@ -45,11 +45,15 @@ def look(reply: TestResponse, what: object) -> None:
 
 
 def calls(app: Flask) -> Iterator[tuple[str, Rule]]:
-    """Yield every method and route of the application that needs a key; one that is added joins by itself."""
+    """Yield every method and route of the application that needs a key; one that is added joins by itself.
+
+    HEAD is asked where a route has it of its own, without GET. OPTIONS tells what everybody may know.
+    """
     for rule in app.url_map.iter_rules():
         if rule.rule in PUBLIC:
             continue
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+        methods = rule.methods or set()
+        for method in sorted(methods - {"OPTIONS"} - ({"HEAD"} if "GET" in methods else set())):
             yield method, rule
 
 

@@ -171,7 +171,7 @@ def test_times_are_aware_utc(engine: Engine) -> None:
 
 # Keys --------------------------------------------------------------------------------------------------------------------
 def test_a_key_is_stored_as_a_digest(engine: Engine) -> None:
-    """A key looks as documented, opens, and its secret stands nowhere in the catalog."""
+    """A key looks as documented, opens, and its secret stands nowhere in the catalog (T87)."""
     token = keys.create(engine, "nightly", ["read", "import", "import"], limits={"controls": ["a"]})
     prefix, key_id, secret = token.split("_", 2)
     assert (prefix, len(secret)) == ("lad", 43)
@@ -183,7 +183,7 @@ def test_a_key_is_stored_as_a_digest(engine: Engine) -> None:
 
 
 def test_wrong_keys_look_alike(engine: Engine) -> None:
-    """A malformed, unknown, mistaken, revoked or expired key is None, and nothing raises."""
+    """A malformed, unknown, mistaken, revoked or expired key is None, and nothing raises (T87)."""
     token = keys.create(engine, "n", ["read"])
     key_id = token.split("_")[1]
     expired = keys.create(engine, "n", ["read"], expires_at=clock.now())
@@ -344,7 +344,7 @@ def test_a_reply_is_given_again(engine: Engine) -> None:
 
 
 def test_one_of_twenty_at_once_is_the_first(engine: Engine) -> None:
-    """Of twenty equal requests at one instant exactly one is carried out."""
+    """Of twenty equal requests at one instant exactly one is carried out (T03)."""
     for number in range(10):
         found = only(at_once(*[partial(begin, engine, f"i{number}")] * 20))
         assert sorted(type(each).__name__ for each in found) == ["Fresh"] + ["InFlight"] * 19
@@ -359,7 +359,7 @@ def test_a_refused_request_frees_its_key(engine: Engine) -> None:
 
 
 def test_a_dead_request_is_given_up(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request in flight for a minute counts as dead: one retry takes its place, and the late reply of the first is not kept."""
+    """A request in flight for a minute counts as dead: one retry takes its place, and the late reply of the first is not kept (T07)."""
     slow = begin(engine)
     assert isinstance(slow, Fresh)
     later(monkeypatch, seconds=59)

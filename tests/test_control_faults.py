@@ -217,10 +217,10 @@ def test_faults_name_what_is_allowed(made: Made, text: str, first: str, most: in
 
 def test_many_faults_take_bounded_time(made: Made) -> None:
     """Thousands of wrong names are answered within seconds."""
-    started = time.perf_counter()
+    started = time.process_time()
     problems = made.problems(one_entity("customer", "a", *[f"c{n}: {{input: a}}" for n in range(5_000)]))
     assert len(problems) == ControlFileInvalid.MOST + 1
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 NAMES = """id a b c code name email country region_code region born big details raw upper_name trade_id resource trade X->code

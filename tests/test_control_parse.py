@@ -97,7 +97,7 @@ def test_json_is_read_like_yaml() -> None:
     ],
 )  # fmt: skip
 def test_text_stays_the_text_it_is(written: str, meant: str) -> None:
-    """No scalar becomes a number, date or truth value where text is expected."""
+    """No scalar becomes a number, date or truth value where text is expected (T78)."""
     assert mapping(f"{{constant: {written}}}") == {"constant": meant}
 
 
@@ -132,7 +132,7 @@ def test_the_line_of_everything_is_known() -> None:
 
 
 def test_aliases_are_read_and_counted() -> None:
-    """An alias stands for what was anchored; a hundred of them are allowed, one more is not."""
+    """An alias stands for what was anchored; a hundred of them are allowed, one more is not (T78)."""
     aliased = MINIMAL.replace("- carrier:", "- carrier: &o {filters: [trim]}\n  - name: *o")
     assert read(aliased).data["entities"][0]["mappings"][1] == {"name": {"filters": ["trim"]}}
     many = "\n".join(f"  - c{n}: *o" for n in range(101))
@@ -221,7 +221,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "expected"), BAD)
 def test_all_faults_are_said_with_their_lines(text: str | bytes, expected: list[str]) -> None:
-    """Every fault that can be seen is said at once, with its line and path."""
+    """Every fault that can be seen is said at once, with its line and path (T78)."""
     found = faults(textwrap.dedent(text) if isinstance(text, str) else text)
     assert sorted(found) == sorted(expected)
 
@@ -247,10 +247,10 @@ def test_the_allowed_names_come_nearest_first() -> None:
     ],
 )
 def test_depth_is_limited(text: str) -> None:
-    """Nesting beyond twenty levels is refused before it can cost anything."""
-    started = time.perf_counter()
+    """Nesting beyond twenty levels is refused before it can cost anything (T78)."""
+    started = time.process_time()
     assert faults(text)[0].endswith("nested deeper than 20 levels")
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_thousand_faults_are_enough() -> None:
@@ -267,18 +267,18 @@ def test_depth_is_limited_through_aliases() -> None:
 
 
 def test_an_alias_bomb_is_refused_at_once() -> None:
-    """Aliases of aliases cannot grow beyond the limit of values."""
+    """Aliases of aliases cannot grow beyond the limit of values (T78)."""
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 11)]
-    started = time.perf_counter()
+    started = time.process_time()
     assert "more than 100000 values" in faults("\n".join(["l0: &l0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]", *levels]))[0]
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_large_control_file_is_refused_unread() -> None:
-    """Ten megabytes are refused by their size alone."""
-    started = time.perf_counter()
+    """Ten megabytes are refused by their size alone (T78)."""
+    started = time.process_time()
     assert faults(b"[" * 10_000_000) == ["a control file has at most 1048576 bytes, this one has 10000000"]
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize(
@@ -293,12 +293,12 @@ def test_a_large_control_file_is_refused_unread() -> None:
 )
 def test_the_largest_control_files_are_read_in_bounded_time(text: str) -> None:
     """A file of as many values as are allowed is read, or refused, within seconds."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         read(text)
     except ControlFileInvalid as invalid:
         assert invalid.problems
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 WORDS = "entities entity input mappings files DEFAULT id converter map filters null true no 012 a b"
@@ -343,7 +343,7 @@ def test_any_text_is_a_document_or_has_faults(text: str) -> None:
 @settings(max_examples=200, deadline=2_000)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_document_or_have_faults(data: bytes) -> None:
-    """Whatever the bytes, nothing but ControlFileInvalid is raised."""
+    """Whatever the bytes, nothing but ControlFileInvalid is raised (T78)."""
     try:
         parse(data)
     except ControlFileInvalid as invalid:

@@ -122,7 +122,7 @@ MONEY = {"precision": 5, "scale": 2}
     ],
 )
 def test_each_kind_gives_canonical_text_or_its_fault(kind, facts, value, expected):
-    """A value becomes the text that the column reads exactly, or the fault that names what is wrong with it."""
+    """A value becomes the text that the column reads exactly, or the fault that names what is wrong with it (T71)."""
     assert run(kind, value, **facts) == expected
 
 
@@ -158,7 +158,7 @@ def test_each_kind_gives_canonical_text_or_its_fault(kind, facts, value, expecte
     ],
 )
 def test_named_types_and_options(kind, type, options, facts, value, expected):
-    """A type that the control file names reads by its options, and then suits the column."""
+    """A type that the control file names reads by its options, and then suits the column (T71, T79)."""
     assert run(kind, value, type, options, **facts) == expected
 
 
@@ -185,7 +185,7 @@ def test_named_types_and_options(kind, type, options, facts, value, expected):
     ],
 )
 def test_sqlite_forms(kind, affinity, value, expected):
-    """On SQLite values take the forms that its columns keep, and what would not read back the same is a fault."""
+    """On SQLite values take the forms that its columns keep, and what would not read back the same is a fault (T71)."""
     assert run(kind, value, dialect="sqlite", affinity=affinity) == expected
 
 
@@ -237,7 +237,7 @@ def test_messages_name_column_value_and_what_would_be_right():
 
 @pytest.mark.parametrize("kind", [INTEGER, DECIMAL, Kind.FLOAT, Kind.BOOLEAN, Kind.DATE, STAMP, Kind.TIME, Kind.UUID, Kind.JSON, Kind.ENUM])
 def test_masked_columns_never_show_the_value(kind):
-    """A masked column's faults show *** in message and Properties."""
+    """A masked column's faults show *** in message and Properties (T82)."""
     _, wrong = build(None, {}, column(kind), name="c", dialect="postgresql", is_masked=True)(['{"sec":"secret"'])
     assert "sec" not in wrong[0].message and wrong[0].value == "***"
 

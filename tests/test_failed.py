@@ -73,7 +73,7 @@ def test_other_encodings_keep_their_bytes(encoding: str) -> None:
 
 
 def test_wrong_bytes_come_out_as_they_went_in() -> None:
-    """A line that is no UTF-8 is given back with its wrong bytes."""
+    """A line that is no UTF-8 is given back with its wrong bytes (T66)."""
     assert extract(b"h\n\xff\xfe\x00x\nok\n", [(2, True), (3, False)]) == b"h\n\xff\xfe\x00x\n"
 
 
@@ -197,7 +197,7 @@ def test_rolling_up_is_bounded() -> None:
 
 @pytest.mark.parametrize("start", [*"=+-@\t\r\n＝＋－＠"])  # noqa: RUF001
 def test_cells_that_would_run_are_neutralised(start: str) -> None:
-    """Whatever could start a formula gets an apostrophe before it, also behind a semicolon that would start a cell elsewhere."""
+    """Whatever could start a formula gets an apostrophe before it, also behind a semicolon that would start a cell elsewhere (T80)."""
     assert neutral(f"{start}cmd|' /C calc'!A0") == f"'{start}cmd|' /C calc'!A0"
     if start not in "\t\r\n":
         assert neutral(f"x;{start}cmd") == f"x;'{start}cmd"
@@ -205,5 +205,5 @@ def test_cells_that_would_run_are_neutralised(start: str) -> None:
 
 @pytest.mark.parametrize("cell", ["-5", "+5", "-1.234,56", "1e-5", "-.5", "", "a-b", "plain text", "Ä=1", "2024-01-01", "a; -5"])
 def test_harmless_cells_stay(cell: str) -> None:
-    """Numbers, also negative ones, and text stay what they are."""
+    """Numbers, also negative ones, and text stay what they are (T80)."""
     assert neutral(cell) == cell

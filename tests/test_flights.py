@@ -114,7 +114,7 @@ def lines_with(imported: Imported, *codes: str) -> list[int]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_line_is_accounted_for(flights: Flights, size: int) -> None:
-    """Exactly the flights that name missing aircraft or airports are refused, each for what it names; a second load changes nothing."""
+    """Exactly the flights that name missing aircraft or airports are refused, for what they name; a second load changes nothing (T14)."""
     lines = dict(enumerate(flights.flights, start=2))
     refused = {line: flights.missing(f) for line, f in lines.items() if flights.is_refused(f)}
     assert len(refused) > size / 10

@@ -29,7 +29,7 @@ def fetch(client: Redis, name: str) -> Job:
 
 
 def test_a_hint_holds_the_batch_id_and_nothing_else(client: Redis) -> None:
-    """The message is JSON, calls our one function with the id, and never ends a batch by RQ's own time-out."""
+    """The message is JSON, calls our one function with the id, and never ends a batch by RQ's own time-out (T88)."""
     assert queues.enqueue(client, 42)
     assert queues.hints(client) == ["42"]
     job = fetch(client, "42")
@@ -121,7 +121,7 @@ def forged(client: Any, name: str, **fields: object) -> Job:
     ],
 )
 def test_a_forged_message_is_not_ours(client: Redis, fields: dict[str, object]) -> None:
-    """A pickle, another function or argument, and RQ's callbacks and web hooks are no hints; waiting puts them back."""
+    """A pickle, another function or argument, and RQ's callbacks and web hooks are no hints; waiting puts them back (T88)."""
     assert not queues.is_ours(forged(client, "5", **fields))
     assert queues.wait(client, 1) is False
     assert queues.hints(client) == ["5"]

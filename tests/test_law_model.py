@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from engine import writers
 from engine.target.sqlite import runs
 from tests.engine_parts import Imported, run_import
 from tests.law_parts import COLUMNS, Case, Record, expected, prepare, stored
 
+_numbers = count(1)
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 KINDS = {
     "RecordCreated": "created", "RecordUpdated": "updated", "RecordUnchanged": "unchanged", "RecordDeleted": "deleted",
@@ -189,6 +192,60 @@ def small_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the writers' threads, and statements of many rows, take chunks as small as those of these tests."""
     monkeypatch.setattr(writers, "WORTH_A_THREAD", 1, raising=False)
     monkeypatch.setattr(runs, "MANY_VALUES", 10)
+
+
+class Imports(RuleBasedStateMachine):
+    """Imports after imports into one table. After each the table and the results are what the records one by one come to."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url, self.is_sqlite = url, url.startswith("sqlite")
+        self.work: Any = None
+        self.options: dict[str, Any] = {}
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        """Draw a table and the rows that are there before."""
+        self.case, refs, recs = data.draw(worlds(self.is_sqlite))
+        prepare(self.url, self.case, refs, recs)
+
+    @rule(data=st.data(), size=st.sampled_from([1, 3, 5000]), writers_=st.sampled_from([0, 1, 2]))
+    def bring(self, data: st.DataObject, size: int, writers_: int) -> None:
+        """Import other files, in any mode."""
+        self.work, self.options = _draw_work(data, self.case, self.is_sqlite)
+        self._run(0, chunk_records=size, writers=writers_)
+
+    @precondition(lambda self: self.work)
+    @rule(size=st.sampled_from([1, 3]), stops=st.integers(0, 3))
+    def bring_again(self, size: int, stops: int) -> None:
+        """Import the last files once more, in an attempt or several: each ends after a chunk and the next one goes on."""
+        self._run(stops, chunk_records=size, writers=2)
+
+    def _run(self, stops: int, **how: Any) -> None:
+        files, control, records = self.work
+        before = stored(self.url, self.case)
+        kinds, content = expected(self.url, self.case, records, self.options.get("execution") == "AllOrNone")
+        number = next(_numbers)
+        with TemporaryDirectory() as scratch:
+            for attempt in range(stops + 1):
+                asked = count()
+                done = run_import(
+                    self.url, control, files, Path(scratch), run=f"model-{number}", is_kept=attempt < stops,
+                    should_stop=lambda asked=asked, a=attempt: "hand-back" if a < stops and next(asked) else None, **self.options, **how,
+                )  # fmt: skip
+                if done.state != "handed-back":
+                    break
+        where = f"{stops} stops, {how}, {self.options}\n{self.case}\n{files}\n{control}\n" + "\n".join(map(str, done.results))
+        assert _kinds(done) == kinds, where
+        assert stored(self.url, self.case) == (before if self.options.get("mode") == "dry-run" else content), where
+
+
+@pytest.mark.parametrize("examples", [20, pytest.param(600, marks=pytest.mark.slow)])
+def test_imports_after_imports(target_url: str, examples: int) -> None:
+    """Files of any kind, action and mode, one after another, the same again, broken off and carried on: table and results stay right."""
+    number = examples if target_url.startswith("sqlite") else examples // 4
+    chosen = settings(max_examples=number, stateful_step_count=6, deadline=None, suppress_health_check=CHECKS)
+    run_state_machine_as_test(lambda: Imports(target_url), settings=chosen)  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=CHECKS)

@@ -47,21 +47,21 @@ MULTI = {"entity": None, "action": None}
     ],
 )
 def test_delimited_text(data, expected, trickle):
-    """Every record has its first physical line, and a line that cannot be read costs only itself, wherever reads happen to end."""
+    """Each record has its first physical line, and a line that cannot be read costs only itself, however reads end (T67, T68, T69, T70)."""
     assert told(chunks(data, trickle=trickle)) == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-bom", "utf-32"])
 @pytest.mark.parametrize("trickle", [None, 1, 5])
 def test_byte_order_marks_win(encoding, trickle):
-    """A byte order mark says the encoding, whatever the control file says."""
+    """A byte order mark says the encoding, whatever the control file says (T66)."""
     text = "a,b,c\nä,😀,3\n"
     data = codecs.BOM_UTF16_BE + text.encode("utf-16-be") if encoding == "utf-16-be-bom" else text.encode(encoding)
     assert told(chunks(data, trickle=trickle, encoding="cp1252")) == [(2, row("ä", "😀", "3"))]
 
 
 def test_declared_encodings():
-    """Without a mark the declared encoding counts; its undefined bytes are their line's fault, named as they stand in the file."""
+    """Without a mark the declared encoding counts; its undefined bytes are their line's fault, named as they stand in the file (T66)."""
     found = list(chunks(b"a,b,c\n\xe4,\x80,3\n\x81,2,3\n4,5,6\n", encoding="cp1252"))
     assert told(found) == [(2, row("ä", "€", "3")), (3, faults.INVALID_ENCODING), (4, row("4", "5", "6"))]
     assert "byte 0x81" in found[0].faults[1][0].message
@@ -98,7 +98,7 @@ def test_an_encoding_that_needs_a_mark_is_not_guessed(encoding):
 
 
 def test_other_separators_and_quotes():
-    """TSV is told by the name; separator and quote by the control file; without a quote character quotes are letters."""
+    """TSV is told by the name; separator and quote by the control file; without a quote character quotes are letters (T67)."""
     assert told(chunks("a\tb\tc\n1\t2\t3\n", "f.TSV")) == [(2, row("1", "2", "3"))]
     assert told(chunks("a;b;c\n1;'2;2';3\n", separator=";", quote="'")) == [(2, row("1", "2;2", "3"))]
     assert told(chunks('a,b,c\n1,"2,3\n', quote="")) == [(2, row("1", '"2', "3"))]
@@ -122,14 +122,14 @@ def test_extra_columns_are_a_warning():
     ],
 )
 def test_headers_that_are_not_certain_refuse_the_file(data, line, says):
-    """Without certain names of columns nothing of the file is taken."""
+    """Without certain names of columns nothing of the file is taken (T70)."""
     with pytest.raises(FileRefused, match=says) as caught:
         list(chunks(data))
     assert caught.value.line == line
 
 
 def test_limits_are_the_fault_of_their_line():
-    """An over-long field, line or record costs only itself."""
+    """An over-long field, line or record costs only itself (T69)."""
     limits = Limits(field_chars=50, line_bytes=500, columns=10)
     data = f"a,b,c\n{'x' * 60},2,3\n1,2,3\n{'y' * 2_000_000},2,3\n4,5,6\n" + '"' + "z\n" * 100 + "\n7,8,9"
     found = told(chunks(data, limits=limits))
@@ -139,7 +139,7 @@ def test_limits_are_the_fault_of_their_line():
 
 
 def test_memory_stays_flat_with_an_unclosed_quote():
-    """A quote that never closes is reported where it opened, in bounded memory, and costs one line of a large file."""
+    """A quote that never closes is reported where it opened, in bounded memory, and costs one line of a large file (T72)."""
     data = b'a,b,c\n"1,2,3\n' + b"4,5,6\n" * 1_000_000
     tracemalloc.start()
     count = 0
@@ -171,7 +171,7 @@ def test_compressed_files_read_in_pieces(ending, compress):
 
 @pytest.mark.parametrize(("ending", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
 def test_compressed_files(ending, compress):
-    """A compressed file reads as the file in it; a damaged one, or one that expands beyond the limits, is refused."""
+    """A compressed file reads as the file in it; a damaged one, or one that expands beyond the limits, is refused (T75)."""
     data = b"a,b,c\n1,2,3\n" + b"4,5,6\n" * 50_000
     assert told(chunks(compress(data), "f.csv" + ending)) == told(chunks(data))
     assert format_of(FilePlan("x"), "F.JSONL" + ending.upper()) == "jsonl"
@@ -226,7 +226,7 @@ def test_rows_of_several_lines_below_other_marks(chunk_records):
 
 
 def test_headers_with_blank_or_double_names_fail_their_rows():
-    """Rows below a `#` line that names a column twice are refused one by one, until the next `#` line."""
+    """Rows below a `#` line that names a column twice are refused one by one, until the next `#` line (T70)."""
     data = "#Entity,Action,a,a\nT,Merge,1,2\n#Entity,Action,a,,b\nT,Merge,1,2,3\n#Entity,Action,a\nT,Merge,1\n"
     kinds = [said for _, said in told(chunks(data, **MULTI))]
     assert kinds == [faults.SKIPPED_HEADER, faults.INVALID_HEADER] * 2 + [faults.SKIPPED_HEADER, {"a": "1"}]
@@ -261,7 +261,7 @@ def physical_lines(text):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(GOOD, BAD)), st.sampled_from(["\n", "\r\n", "\r"]), st.integers(1, 6), st.sampled_from([None, 1, 4]))
 def test_what_csv_wrote_is_read_amid_bad_lines(rows, line_end, chunk_records, trickle):
-    """Rows that csv wrote come out as they went in, with their physical lines, whatever bad lines stand between them."""
+    """Rows that csv wrote come out as they went in, with their physical lines, whatever bad lines stand between them (T68, T69)."""
     text, expected, line = "a,b,c" + line_end, [], 2
     for cells in rows:
         piece = cells + line_end if isinstance(cells, str) else written(cells, line_end)
@@ -275,7 +275,7 @@ def test_what_csv_wrote_is_read_amid_bad_lines(rows, line_end, chunk_records, tr
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from('a,"\n\r ')))
 def test_same_cells_as_csv(text):
-    """Where the csv module reads a whole text, and every row has the right width, the cells are the same."""
+    """Where the csv module reads a whole text, and every row has the right width, the cells are the same (T68)."""
     try:
         rows = list(csv.reader(io.StringIO("a,b,c\n" + text, newline=""), strict=True))[1:]
     except csv.Error:

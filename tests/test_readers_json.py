@@ -32,7 +32,7 @@ OBJECTS = [
 
 @pytest.mark.parametrize("trickle", [None, 1, 7])
 def test_json_lines(trickle):
-    """Values are text as they stand in the file, members go by name, and a bad line costs only itself."""
+    """Values are text as they stand in the file, members go by name, and a bad line costs only itself (T73)."""
     data = "\n".join(text for text, _ in OBJECTS) + '\n\n{"a":"x\n{"a":"\x00"}\n'
     number = len(OBJECTS)
     expected = [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
@@ -43,7 +43,7 @@ def test_json_lines(trickle):
 @pytest.mark.parametrize("trickle", [None, 1, 7])
 @pytest.mark.parametrize("joint", [",", " ,\n "])
 def test_json_arrays(trickle, joint):
-    """An array's elements are numbered from 1; a bad one costs only itself."""
+    """An array's elements are numbered from 1; a bad one costs only itself (T73)."""
     data = (" [" + joint.join(text for text, _ in OBJECTS) + "] \n").encode()
     assert told(chunks(data, "f.json", trickle=trickle)) == [(line, said) for line, (_, said) in enumerate(OBJECTS, 1)]
     assert told(chunks(b'[{"a":"\xff"},{"a":"1"}]', "f.json", trickle=trickle)) == [(1, faults.INVALID_ENCODING), (2, {"a": "1"})]
@@ -95,7 +95,7 @@ def test_json_arrays_give_what_came_before_a_break():
 
 
 def test_json_elements_are_bounded():
-    """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far."""
+    """An element longer than a record may be is its own fault, or ends the file where it exceeds even that by far (T73)."""
     limits = Limits(line_bytes=1_000)
     for trickle in (None, 7):
         with pytest.raises(FileRefused, match="longer than the limit"):

@@ -184,7 +184,7 @@ def _shown(done: Imported) -> None:
 
 
 def test_masked_values_stand_in_no_result(target_url: str, tmp_path: Path) -> None:
-    """Whoever refuses a record (a converter, a look-up, a constraint, a trigger), its masked values are shown by nobody."""
+    """Whoever refuses a record (a converter, a look-up, a constraint, a trigger), its masked values are shown by nobody (T82)."""
     _safe(target_url)
     sql(target_url, f"INSERT INTO safe(code, secret) VALUES ('there', '{SECRET}')")
     sql(target_url, f"INSERT INTO owner(code) VALUES ('{SECRET}y')")
@@ -206,7 +206,7 @@ def test_masked_values_stand_in_no_result(target_url: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("action", ["Insert", "Update", "Delete"])
 def test_a_masked_identity_stands_in_no_result(target_url: str, tmp_path: Path, action: str) -> None:
-    """Messages of records found, not found or referred to leave a masked key out."""
+    """Messages of records found, not found or referred to leave a masked key out (T82)."""
     _safe(target_url)
     sql(target_url, f"INSERT INTO safe(code, secret) VALUES ('{SECRET}', 'x')")
     key = SECRET if action == "Insert" else SECRET + "x"

@@ -20,7 +20,7 @@ def test_all_three_ways_to_send_a_key(web: Web) -> None:
 
 @pytest.mark.parametrize("sent", ["", "apikey", "apikey lad_x_y", "Bearer nonsense", "Basic !!!", "Digest x=y", "apikey lad_\u00e9_x"])
 def test_a_bad_key_is_told_nothing(lite: Web, sent: str) -> None:
-    """Whatever is wrong with a key, 401 says the same, and how keys are sent."""
+    """Whatever is wrong with a key, 401 says the same, and how keys are sent (T87)."""
     reply = lite.get("/api/batches", headers={"Authorization": sent})
     assert reply.status_code == 401
     assert reply.text == "A valid key is needed: Authorization: apikey KEY.\n"
@@ -28,20 +28,20 @@ def test_a_bad_key_is_told_nothing(lite: Web, sent: str) -> None:
 
 
 def test_a_revoked_key_fails_at_once(web: Web) -> None:
-    """A key that worked a moment ago does not once it is revoked."""
+    """A key that worked a moment ago does not once it is revoked (T87)."""
     assert web.get("/api/batches").status_code == 200
     keys.revoke(web.catalog, web.key.split("_")[1])
     assert web.get("/api/batches").status_code == 401
 
 
 def test_a_key_in_the_query_is_refused(lite: Web) -> None:
-    """A query string that holds a key is refused even where the header has one too."""
+    """A query string that holds a key is refused even where the header has one too (T87)."""
     reply = lite.get(f"/api/batches?apikey={lite.key}")
     assert (reply.status_code, lite.key in reply.text) == (400, False)
 
 
 def test_permissions_are_needed(lite: Web) -> None:
-    """Each route asks for its permission; `admin` has them all."""
+    """Each route asks for its permission; `admin` has them all (T87)."""
     reader, importer, admin = lite.new_key("read"), lite.new_key("import"), lite.new_key("admin")
     batch = lite.batch()
     assert lite.post("/api/batch", {"control": "airlines"}, key=reader).status_code == 403
@@ -67,7 +67,7 @@ def test_a_body_is_not_read_before_the_key(lite: Web) -> None:
 
 
 def test_what_is_another_keys_is_not_there(web: Web) -> None:
-    """Every route answers 404 for another key's batch, as for one that never was; `read:all` sees it."""
+    """Every route answers 404 for another key's batch, as for one that never was; `read:all` sees it (T87)."""
     batch, other, auditor = web.ready(), web.new_key("import", "read"), web.new_key("read:all")
     for path in ("", "/results", "/errors"):
         mine, unknown = (web.get(f"/api/batch/{b}{path}", key=other) for b in (batch, "1"))
@@ -93,7 +93,7 @@ def test_a_limited_key_knows_only_its_control_files(lite: Web) -> None:
 
 
 def test_many_failures_give_429_but_good_keys_go_on(lite: Web) -> None:
-    """The fifty-first failure of an address within five minutes gives 429; a good key from there still works."""
+    """The fifty-first failure of an address within five minutes gives 429; a good key from there still works (T87)."""
     statuses = [lite.get("/api/batches", key="lad_no_no").status_code for _ in range(51)]
     assert statuses == [401] * 50 + [429]
     assert lite.get("/api/batches").status_code == 200

@@ -109,7 +109,7 @@ def test_bodies_of_no_use(lite: Web, body: bytes, kind: str, status: int) -> Non
 
 
 def test_scheduling_sends_a_hint(web: Web) -> None:
-    """A schedule is committed, answers SCHEDULED, and leaves the batch's id in the queue; a repeated one changes nothing."""
+    """A schedule is committed, answers SCHEDULED, and leaves the batch's id in the queue; a repeated one changes nothing (T08)."""
     batch = web.ready()
     for _ in range(2):
         reply = web.post("/api/schedule", {"batch": batch})
@@ -147,7 +147,7 @@ def test_busy_and_refuse(web: Web) -> None:
 
 
 def test_a_dry_run_and_then_the_import(web: Web) -> None:
-    """After its dry run a batch may be scheduled for good; the results of both runs are kept apart."""
+    """After its dry run a batch may be scheduled for good; the results of both runs are kept apart (T09)."""
     batch = web.ready()
     web.post("/api/schedule", {"batch": batch, "mode": "dry-run"})
     end_run(web, input=2, created=1, errors=1)

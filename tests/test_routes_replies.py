@@ -40,7 +40,7 @@ def test_json_is_for_who_asks_for_it(lite: Web, accept: str, is_json: bool) -> N
 
 
 def test_every_reply_has_its_headers(lite: Web) -> None:
-    """Replies of all kinds have a request id and safe headers; a sane id of the caller's is kept, another is not."""
+    """Replies of all kinds have a request id and safe headers; a sane id of the caller's is kept, another is not (T81)."""
     for path in ("/healthz", "/nowhere", "/api/batches", "/api/batch/x"):
         reply = lite.get(path)
         assert len(reply.headers["X-Request-Id"]) == 16
@@ -60,7 +60,7 @@ def test_unknown_ways(lite: Web) -> None:
 
 
 def test_a_failure_of_ours_tells_nothing_but_its_id(lite: Web, caplog: pytest.LogCaptureFixture) -> None:
-    """An unexpected error is 500 with the request's id; what happened is in the log."""
+    """An unexpected error is 500 with the request's id; what happened is in the log (T82)."""
     nothing: dict[str, str] = {}
     lite.app.view_functions["health.healthz"] = lambda: nothing["the secret"]
     reply = lite.get("/healthz")
@@ -103,7 +103,7 @@ def test_requests_are_logged_without_their_query(lite: Web, caplog: pytest.LogCa
 
 # Idempotency keys ---------------------------------------------------------------------------------------------------------
 def test_the_same_reply_again(web: Web) -> None:
-    """The same request under the same key gives the first reply again and makes one batch; fields may change their order."""
+    """The same request under the same key gives the first reply again and makes one batch; fields may change their order (T01)."""
     web.control()
     key = {"Idempotency-Key": "night 1"}
     first = web.post("/api/batch", {"control": "airlines", "comment": "x"}, headers=key)
@@ -114,7 +114,7 @@ def test_the_same_reply_again(web: Web) -> None:
 
 
 def test_another_request_under_the_same_key(web: Web) -> None:
-    """Another body, or another path, under the key is 422 and does nothing; another API key has keys of its own."""
+    """Another body, or another path, under the key is 422 and does nothing; another API key has keys of its own (T02, T04)."""
     web.control()
     key = {"Idempotency-Key": "k"}
     first = web.post("/api/batch", {"control": "airlines"}, headers=key).text
@@ -125,7 +125,7 @@ def test_another_request_under_the_same_key(web: Web) -> None:
 
 
 def test_a_refused_request_may_be_mended(lite: Web) -> None:
-    """A request that was refused leaves its key free."""
+    """A request that was refused leaves its key free (T06)."""
     lite.control()
     key = {"Idempotency-Key": "k"}
     assert lite.post("/api/batch", {"control": "nobody"}, headers=key).status_code == 404
@@ -134,14 +134,14 @@ def test_a_refused_request_may_be_mended(lite: Web) -> None:
 
 @pytest.mark.parametrize(("sent", "status"), [("", 400), ("x" * 255, 200), ("x" * 256, 400), ("a\tb", 400), ("\u00e9", 400)])
 def test_what_may_be_a_key(lite: Web, sent: str, status: int) -> None:
-    """An Idempotency-Key has 1 to 255 printable ASCII characters; the refusal says so."""
+    """An Idempotency-Key has 1 to 255 printable ASCII characters; the refusal says so (T05)."""
     lite.control()
     reply = lite.post("/api/batch", {"control": "airlines"}, headers={"Idempotency-Key": sent})
     assert reply.status_code == status and (status == 200 or "1 to 255" in reply.text)
 
 
 def test_twenty_at_once_make_one_batch(web: Web) -> None:
-    """Of twenty equal requests at the same instant one makes a batch; the others are told the same, or that it is on its way."""
+    """Of twenty equal requests at the same instant one makes a batch; the others are told the same, or that it is on its way (T03)."""
     web.control()
     barrier = threading.Barrier(20)
     replies: list[tuple[int, str]] = []
@@ -199,7 +199,7 @@ def test_another_spool_is_not_ready(web: Web) -> None:
 
 
 def test_nothing_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With every part away /readyz still answers, naming each, and telling nobody where they are."""
+    """With every part away /readyz still answers, naming each, and telling nobody where they are (T82)."""
     settings = settings_for("postgresql://u:secret@127.0.0.1:1/x", tmp_path, "redis://127.0.0.1:1/0")
     app = create_app(settings)
     client = app.test_client()

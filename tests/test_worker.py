@@ -168,7 +168,7 @@ def test_the_sweep_is_started_again(site: Site, redis: Redis) -> None:
     "data", [pickle.dumps(("os.system", None, ("touch owned",), {})), b'["os.system", null, ["touch owned"], {}]'], ids=["pickle", "json"]
 )
 def test_a_hostile_message_is_refused(site: Site, redis: Redis, data: bytes) -> None:
-    """It is neither run nor shown, but logged; the worker goes on."""
+    """It is neither run nor shown, but logged; the worker goes on (T88)."""
     site.start_worker()
     redis.hset("rq:job:evil", mapping={"data": data, "status": "queued", "failure_callback_name": "os.system"})
     redis.rpush(queues.queue(redis).key, "evil")
@@ -182,7 +182,7 @@ def test_a_hostile_message_is_refused(site: Site, redis: Redis, data: bytes) -> 
 
 
 def test_a_broken_message_does_not_end_the_worker(site: Site, redis: Redis) -> None:
-    """Fields that RQ itself cannot read are got rid of."""
+    """Fields that RQ itself cannot read are got rid of (T88)."""
     site.start_worker()
     redis.hset("rq:job:evil", mapping={"data": b"x", "status": "nonsense", "timeout": "soon"})
     redis.rpush(queues.queue(redis).key, "evil")
@@ -285,7 +285,7 @@ def test_cancel_stops_at_a_chunk_border(site: Site, redis: Redis) -> None:
 
 
 def test_a_dry_run_and_then_the_import(site: Site, redis: Redis) -> None:
-    """The dry run leaves no row; both runs keep their results."""
+    """The dry run leaves no row; both runs keep their results (T09)."""
     site.start_worker()
     batch_id = site.batch(b"code,size\na,1\nb,2\n", Options(mode=Mode.DRY_RUN))
     queues.enqueue(redis, batch_id)
