@@ -18,7 +18,23 @@ from engine.plan import Plan
 from engine.target import Target, open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
-from routes import Parts, auth, batch, batches, control, fields, file, health, imports, replies, results, resumable, schedule, status
+from routes import (
+    Parts,
+    auth,
+    batch,
+    batches,
+    control,
+    fields,
+    file,
+    health,
+    imports,
+    replies,
+    results,
+    resumable,
+    schedule,
+    status,
+    templates,
+)
 from schemas import control as control_files
 from settings import Settings
 from spool import open_spool
@@ -27,7 +43,7 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, imports.routes, status.routes, results.routes,
-    batches.routes, health.routes,
+    batches.routes, templates.routes, health.routes,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {
@@ -74,6 +90,8 @@ def wire(settings: Settings) -> Parts:
         redis=queues.connect(settings.redis_url),
         compile=compiled,
         waiters=BoundedSemaphore(settings.web_threads // 2),
+        tables=lambda: _of_target(target, target.tables),
+        values_of=lambda table, column, most: _of_target(target, lambda: target.values_of(table, column, most)),
         check_target=lambda: _of_target(target, lambda: target.tables().names()),
         close_target=target.close,
     )

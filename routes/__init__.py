@@ -9,7 +9,9 @@ from flask import current_app
 from redis import Redis
 from sqlalchemy import Engine
 
+from engine.control.template import ValuesOf
 from engine.plan import Plan
+from engine.tables import Tables
 from spool import Spool
 
 
@@ -23,6 +25,8 @@ class Parts:
     redis: Redis
     compile: Callable[[bytes], Plan]  # control-file bytes against the target's tables; raises ControlFileInvalid, TargetUnavailable
     waiters: BoundedSemaphore  # the requests that may wait for batches; each holds a thread, and some must be left for the others
+    tables: Callable[[], Tables]  # of the target; raises TargetUnavailable
+    values_of: ValuesOf  # of a column of the target, where there are few
     check_target: Callable[[], object]  # raises what is wrong with the target
     close_target: Callable[[], None]
 

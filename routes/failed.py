@@ -13,6 +13,7 @@ from catalog.batches import Batch, BatchFile
 from engine import failed
 from engine.failed import Layout
 from engine.failed_sheet import refused_rows
+from engine.missing import Missed, missed
 from engine.readers import FORMATS, FileRefused, Limits
 from engine.readers.bytestream import bare_name
 from engine.rollup import Group, roll_up
@@ -64,6 +65,31 @@ def get_errors(batch: str) -> ResponseReturnValue:
             {"batch": found.id, "run": found.mode, "errors": sum(g.count for g in groups), "groups": [_details(g) for g in groups]}
         )
     return replies.text("".join(f"{_line(group)}\n" for group in groups))
+
+
+@routes.get("/batch/<batch>/missing")
+@requires("read")
+def get_missing(batch: str) -> ResponseReturnValue:
+    """Give what records refer to and is not there: each value once, how often, the key most like it, the first lines."""
+    found = batch_with_run(batch, fields.of_query(RunQuery()))
+    values, left_out = missed(rows_of(found))
+    if replies.wants_json():
+        return replies.json(
+            {"batch": found.id, "run": found.mode, "missing": [_missed(one) for one in values], "records_left_out": left_out}
+        )
+    return replies.text("".join(f"{_missed_line(one)}\n" for one in values))
+
+
+def _missed(one: Missed) -> dict[str, object]:
+    lines = [{"file": file, "line": line} for file, line in one.lines]
+    return {"entity": one.entity, "column": one.column, "value": one.value, "count": one.count, "nearest": one.nearest, "lines": lines}
+
+
+def _missed_line(one: Missed) -> str:
+    where = " ".join(f"{file}:{line}" for file, line in one.lines)
+    more = " ..." if one.count > len(one.lines) else ""
+    nearest = f" nearest {one.nearest}" if one.nearest is not None else ""
+    return " ".join(f"{one.count} {one.entity} {one.column}: {one.value}{nearest} ({where}{more})".split())
 
 
 def _details(group: Group) -> dict[str, object]:

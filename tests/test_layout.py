@@ -30,7 +30,17 @@ MAY_IMPORT = {
     # Of the engine what checks control files and what reads results and files back; nothing of it that writes.
     "routes": {
         *("jobs.queues", "catalog", "spool", "schemas", "engine.control", "engine.plan", "engine.target", "engine.readers"),
-        *("engine.results", "engine.segments", "engine.failed", "engine.failed_sheet", "engine.rollup", "engine.spreadsheet"),
+        *(
+            "engine.results",
+            "engine.segments",
+            "engine.failed",
+            "engine.failed_sheet",
+            "engine.rollup",
+            "engine.missing",
+            "engine.workbook",
+            "engine.tables",
+            "engine.spreadsheet",
+        ),
     },
 }
 OURS = {*MAY_IMPORT, "app", "wsgi", "worker", "dev", "tests", "bench", "docs"}

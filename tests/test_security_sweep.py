@@ -22,8 +22,10 @@ __all__ = ["lite", "web"]
 
 DATA = b"carrier,name\nAA,American\n"  # what Web.ready() uploads
 DIGEST = hashlib.sha256(DATA).hexdigest()
-BY_IMPORT = {"/api/file/<digest>", "/api/control/<digest_or_name>", "/api/controls"}  # what an import needs to look at
-BY_CONTROL = {"/api/control", "/api/control/<digest_or_name>", "/api/controls"}
+TEMPLATES = {f"/api/control/<digest_or_name>/template.{ending}" for ending in ("csv", "xlsx")}
+TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES}
+BY_IMPORT = {"/api/file/<digest>", *TO_PREPARE}  # what an import needs to look at
+BY_CONTROL = {"/api/control", *TO_PREPARE}
 
 
 def may(method: str, rule: str, permission: str) -> bool:
@@ -46,7 +48,14 @@ def ask(web: Web, method: str, path: str, key: str | None = "", **options: Any) 
 def values_for(web: Web) -> dict[str, str]:
     """Return what stands for the variables of the routes: things that are there, of the test's own key."""
     begun = ask(web, "POST", "/api/upload", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "5"})
-    return {"batch": web.ready(), "digest": DIGEST, "digest_or_name": "airlines", "name": "airlines.csv", "upload": begun.text}
+    return {
+        "batch": web.ready(),
+        "digest": DIGEST,
+        "digest_or_name": "airlines",
+        "name": "airlines.csv",
+        "upload": begun.text,
+        "table": "airlines",
+    }
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])

@@ -67,12 +67,19 @@ def _header(task: Task, rows: Rows | SheetRows) -> list[str] | None:
             raise FileRefused("header", f"The header cannot be read: {wrong[0].message}", starts[0])
         if not is_blank(taken[0]):
             break
-    names = [name.strip() for name in taken[0]]
+    names = [_unmarked(name.strip(), task.file.entity) for name in taken[0]]
     if len(names) > task.limits.columns:
         raise FileRefused("header", f"The header has {len(names)} columns, more than the limit of {task.limits.columns}", starts[0])
     if problem := name_problem(names):
         raise FileRefused("header", f"The header cannot be used: {problem}", starts[0])
     return names
+
+
+def _unmarked(name: str, entity: EntityPlan | None) -> str:
+    """Return a column's name without the star by which templates mark those that are needed."""
+    if not name.startswith("*") or entity is None or name in entity.inputs:
+        return name
+    return name.lstrip("* ")
 
 
 def _warn(task: Task, names: Sequence[str], used: set[int]) -> None:

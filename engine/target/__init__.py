@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engine import ledger
 from engine.ledger import Dialect, LedgerEntry
 from engine.ledger_holder import this_process
-from engine.tables import Tables
+from engine.tables import Column, Table, Tables, quote
 from errors import TargetUnavailable
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ class Target:
         """Drop a finished run's head and ledger."""
         with self._ours() as connection:
             ledger.forget(connection, run, self.dialect)
+
+    def values_of(self, table: Table, column: Column, most: int) -> list[str]:
+        """Return the values of a column as text, sorted, where no more than `most` rows have one; else []."""
+        query = f"SELECT {quote(column.name)} FROM {table.quoted} WHERE {quote(column.name)} IS NOT NULL LIMIT {most + 1}"
+        with self._lock:
+            rows = self._keep().execute(query).fetchall()
+        return sorted({str(row[0]) for row in rows}) if len(rows) <= most else []
 
     @contextmanager
     def _ours(self) -> Iterator[Any]:
