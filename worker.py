@@ -19,6 +19,7 @@ from typing import Any
 
 import redis.exceptions
 from rq import Queue, Worker
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.timeouts import HorseMonitorTimeoutException
@@ -75,6 +76,14 @@ class BatchWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Fork and carry out the message, if it is ours. RQ keeps no record of it: what became of the batch stands in the catalog."""
+        try:
+            self._execute(job, queue)
+        except StopRequested:  # SIGTERM, before there was a fork that could hand anything back
+            if queues.is_ours(job):
+                queues.enqueue(self.connection, int(job.id))
+            raise
+
+    def _execute(self, job: Job, queue: Queue) -> None:
         self._take(job.id, queue)
         if not queues.is_ours(job):
             self._refuse(job.id)

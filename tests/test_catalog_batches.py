@@ -291,7 +291,7 @@ def test_a_name_is_pinned_by_its_first_use(engine: Engine) -> None:
 
 
 def test_times_do_not_run_backwards(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is set back while a batch runs makes no negative duration."""
+    """A clock that is set back while a batch runs makes no negative duration (T31)."""
     batch_id = scheduled(engine, "a")
     assert batches.claim(engine, "w", 30)
     earlier = clock.now() - timedelta(hours=1)

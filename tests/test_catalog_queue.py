@@ -238,7 +238,7 @@ def test_a_lost_lease_still_claims_the_next(engine: Engine) -> None:
 
 
 def test_counts_must_add_up(engine: Engine) -> None:
-    """A run whose outcomes are not as many as its records cannot end, and neither can one in a state that is no end."""
+    """A run whose outcomes are not as many as its records cannot end, and neither can one in a state that is no end (T50)."""
     batch_id = scheduled(engine, "a")
     fence = claim(engine).fence
     with pytest.raises(CountLawBroken, match="add up"):

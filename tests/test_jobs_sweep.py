@@ -62,7 +62,7 @@ def test_a_batch_whose_time_has_not_come_is_not_announced(catalog: Engine, spool
 
 
 def test_a_lease_that_ran_out_is_taken_back(catalog: Engine, spool: Spool, redis_url: str) -> None:
-    """The batch of a worker that died waits again, is announced, and its next claim has a higher fence."""
+    """The batch of a worker that died waits again, is announced, and its next claim has a higher fence (T26)."""
     batch_id = scheduled(catalog)
     first = batches.claim(catalog, "w1", 0.05)
     assert first is not None
@@ -193,7 +193,7 @@ def test_a_lease_that_another_took_is_lost(catalog: Engine) -> None:
 
 
 def test_a_lease_that_could_not_be_renewed_is_lost_when_it_ends(tmp_path: Path) -> None:
-    """A worker that cannot reach the catalog stops by its own clock, before another may begin."""
+    """A worker that cannot reach the catalog stops by its own clock, before another may begin (T23)."""
     url = f"sqlite:///{tmp_path / 'c.db'}"
     migrate.upgrade(url)
     engine = catalogs.connect(url)

@@ -87,7 +87,7 @@ def test_each_action_does_what_it_says(target_url: str, tmp_path: Path, action: 
 
 
 def test_the_same_key_twice_takes_effect_in_file_order(target_url: str, tmp_path: Path) -> None:
-    """The first record creates the row, the second changes it, the third finds it unchanged."""
+    """The first record creates the row, the second changes it, the third finds it unchanged (T40)."""
     ddl(target_url, ITEM_TABLE)
     done = items(target_url, "a,Apple,1\nb,Bean,2\na,Apricot,1\na,Apricot,1\n", tmp_path)
     assert done.codes == ["RecordCreated", "RecordCreated", "RecordUpdated", "RecordUnchanged"]
@@ -103,7 +103,7 @@ def test_a_refused_first_record_lets_the_second_with_its_key_create_the_row(targ
 
 
 def test_a_refused_record_harms_no_other(target_url: str, tmp_path: Path) -> None:
-    """Of ten records the fifth violates a constraint: nine are applied, and the receipt names column and value."""
+    """Of ten records the fifth violates a constraint: nine are applied, and the receipt names column and value (T33)."""
     ddl(target_url, ITEM_TABLE)
     items(target_url, "taken,Taken,5\n", tmp_path)
     rows = "".join(f"k{n},Name {n},{n}\n" for n in range(1, 11))
@@ -213,7 +213,7 @@ def test_keys_that_are_equal_but_for_their_spelling_name_one_row(target_url: str
 
 
 def test_a_trigger_that_raises_refuses_its_row_only(target_url: str, tmp_path: Path) -> None:
-    """A trigger's own words stand in the receipt of the row that it refused."""
+    """A trigger's own words stand in the receipt of the row that it refused (T36)."""
     ddl(target_url, ITEM_TABLE)
     if target_url.startswith("sqlite"):
         sql(target_url, "CREATE TRIGGER no BEFORE INSERT ON item WHEN NEW.name = 'Nut' BEGIN SELECT RAISE(ABORT, 'no nuts here'); END")
@@ -241,7 +241,7 @@ def test_a_row_that_a_trigger_drops_is_no_success(pg_database: str, tmp_path: Pa
 
 
 def test_all_or_none_keeps_nothing_if_one_is_refused(target_url: str, tmp_path: Path) -> None:
-    """One refused record takes all others back: each says so, and the table is as before."""
+    """One refused record takes all others back: each says so, and the table is as before (T34)."""
     ddl(target_url, ITEM_TABLE)
     items(target_url, "z,Z,9\n", tmp_path)
     before = digest(target_url, "item")
@@ -261,7 +261,7 @@ def test_all_or_none_applies_all(target_url: str, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_finds_what_the_real_run_finds_and_keeps_nothing(target_url: str, tmp_path: Path) -> None:
-    """A dry run sees constraints, duplicates and earlier records as the real run does; its receipts hold no ids."""
+    """A dry run sees constraints, duplicates and earlier records as the real run does; its receipts hold no ids (T46)."""
     ddl(target_url, ITEM_TABLE)
     items(target_url, "z,Z,9\n", tmp_path)
     before = digest(target_url, "item")
@@ -312,7 +312,7 @@ def test_groups_are_taken_in_order_across_files(target_url: str, tmp_path: Path)
 
 
 def test_a_deferred_foreign_key_counts_for_each_record(target_url: str, tmp_path: Path) -> None:
-    """Per record a constraint that waits for the commit is checked at once, and the row at fault is named; all-or-none lets it wait."""
+    """Per record a constraint that waits for the commit is checked at once, the row at fault named; all-or-none lets it wait (T35)."""
     ddl(
         target_url,
         "CREATE TABLE head(code varchar(9) PRIMARY KEY); CREATE TABLE tail(code varchar(9) PRIMARY KEY,"

@@ -70,7 +70,7 @@ def test_each_take_over_raises_the_fence_of_its_run_alone(target: Target, connec
 
 
 def test_only_the_highest_fence_passes(target: Target, connection: Any) -> None:
-    """An older holder's transaction stops at its beginning, and so does one whose run is forgotten."""
+    """An older holder's transaction stops at its beginning, and so does one whose run is forgotten (T22, T23)."""
     old, new = take(connection, target), take(connection, target)
     ledger.check_fence(connection.cursor(), "7-1", new, target.dialect)
     with pytest.raises(LeaseLost, match="taken over"):

@@ -30,7 +30,7 @@ RAISING = """CREATE FUNCTION r() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 
 @pytest.mark.parametrize("state", ["40P01", "40001", "57014", "53100", "55P03"])
 def test_what_is_not_about_the_data_ends_the_attempt(pg_database: str, tmp_path: Path, state: str) -> None:
-    """A deadlock, a serialization failure, a time-out, a full disk or a lock that is not given is no record's fault."""
+    """A deadlock, a serialization failure, a time-out, a full disk or a lock that is not given is no record's fault (T37)."""
     ddl(pg_database, ITEM_TABLE)
     sql(pg_database, RAISING % state)
     sql(pg_database, "CREATE TRIGGER r BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION r()")

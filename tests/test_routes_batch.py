@@ -158,7 +158,7 @@ def test_a_dry_run_and_then_the_import(web: Web) -> None:
 
 
 def test_redis_is_down(web: Web, tmp_path: Path) -> None:
-    """Without Redis a batch is scheduled all the same, within two seconds, and the reply says that it may take a little longer."""
+    """Without Redis a batch is scheduled all the same, within two seconds, and the reply says that it may take a little longer (T20)."""
     batch = web.ready()
     web.close()
     web.app = create_app(settings_for(web.settings.target_url, tmp_path, "redis://127.0.0.1:1/0"))

@@ -194,7 +194,7 @@ def test_a_full_disk_is_told_and_cleaned_up(store: spool.Spool, root: Path) -> N
 
 
 def test_a_real_full_disk(tmp_path: Path) -> None:
-    """On a file system without a free byte an upload ends as SpoolFull and leaves nothing."""
+    """On a file system without a free byte an upload ends as SpoolFull and leaves nothing (T28)."""
     disk = tmp_path / "disk"
     disk.mkdir()
     script = (

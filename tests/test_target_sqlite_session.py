@@ -58,7 +58,7 @@ def test_a_session_stops_when_its_run_was_taken_over(url: str) -> None:
 
 
 def test_a_locked_database_ends_the_attempt(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else's lock is no record's fault: the run is tried again later."""
+    """Somebody else's lock is no record's fault: the run is tried again later (T38)."""
     monkeypatch.setattr("engine.target.sqlite.connect.BUSY_SECONDS", 0.1)
     target = open_target(url)
     target.create_ledger()

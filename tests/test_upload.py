@@ -341,7 +341,7 @@ def test_an_idempotency_key_is_honoured(web: Web, data: str, tmp_path: Path) -> 
 
 
 def test_a_full_disk_is_507(tmp_path: Path, data: str) -> None:
-    """Where the disk takes no more, the upload is refused, nothing of it is left, and smaller ones still work."""
+    """Where the disk takes no more, the upload is refused, nothing of it is left, and smaller ones still work (T28)."""
     with running(tmp_path, 100_000_000, max_file_bytes=2_000_000) as web:
         path, content = unique(tmp_path, 5_000_000)
         digest = hashlib.sha256(content).hexdigest()

@@ -69,7 +69,7 @@ def test_batches_are_taken_in_the_order_of_their_scheduling(site: Site, redis: R
 
 
 def test_a_lost_message_costs_time_only(site: Site, redis: Redis) -> None:
-    """FLUSHALL with batches queued and one running: all finish, each once."""
+    """FLUSHALL with batches queued and one running: all finish, each once (T19)."""
     site.start_worker()
     ids = [site.batch(rows(3000, 3000 * n)) for n in range(3)]
     for batch_id in ids:
@@ -83,7 +83,7 @@ def test_a_lost_message_costs_time_only(site: Site, redis: Redis) -> None:
 
 
 def test_two_workers_run_a_batch_once(site: Site, redis: Redis) -> None:
-    """The same message twice, and two workers: one claims the batch, the other finds nothing."""
+    """The same message twice, and two workers: one claims the batch, the other finds nothing (T22)."""
     for _ in range(2):
         site.start_worker()
     wait_for(lambda: len(queues.alive(redis)) == 2)
@@ -97,7 +97,7 @@ def test_two_workers_run_a_batch_once(site: Site, redis: Redis) -> None:
 
 
 def test_sigterm_hands_the_batch_back_at_a_chunk_border(site: Site, redis: Redis) -> None:
-    """The worker ends well within the time that platforms allow; another goes on behind what is committed."""
+    """The worker ends well within the time that platforms allow; another goes on behind what is committed (T17)."""
     site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
@@ -119,7 +119,7 @@ def test_sigterm_hands_the_batch_back_at_a_chunk_border(site: Site, redis: Redis
 
 
 def test_kill_9_is_taken_over_after_the_lease(site: Site, redis: Redis) -> None:
-    """The whole worker dies at once, its fork and sweep too: another ends the batch, and no row is doubled."""
+    """The whole worker dies at once, its fork and sweep too: another ends the batch, and no row is doubled (T26)."""
     site.slow_down()
     worker = site.start_worker()
     batch_id = site.batch(rows(60_000))
@@ -231,7 +231,7 @@ def test_redis_goes_away_and_comes_back(site: Site, tmp_path: Path) -> None:
 
 
 def test_an_altered_file_is_never_imported(site: Site, redis: Redis, tmp_path: Path) -> None:
-    """One bit flipped in the spool: the batch fails and says so, and no row is written."""
+    """One bit flipped in the spool: the batch fails and says so, and no row is written (T62)."""
     batch_id = site.batch(b"code,size\na,1\n")
     digest = batches.files(site.catalog, batch_id)[0].digest
     path = tmp_path / "spool" / "sha256" / digest[:2] / digest[2:4] / digest

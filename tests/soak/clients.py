@@ -169,7 +169,7 @@ class Client:
                 status, said = 0, repr(error)
             if status == 200:
                 return said
-            if status not in (0, 500, 502, 503, 504) and not (status == 409 and "in_flight" in said):
+            if status not in (0, 500, 502, 503, 504) and not (status == 409 and "still being answered" in said):
                 raise Wrong(f"{method} {path}: {status} {said[:300]}")
             self.repeats += 1
             time.sleep(self._chance.uniform(0.2, 1))
