@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hmac
 import time
 import tracemalloc
 from io import BytesIO
@@ -10,7 +11,7 @@ from io import BytesIO
 import pytest
 from backports import zstd
 
-from catalog import batches, controls
+from catalog import batches, controls, keys
 from engine.readers import FileRefused, Limits
 from engine.readers.bytestream import open_blocks
 from errors import _pairs, nearest
@@ -153,6 +154,22 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
     """Names sent by callers are compared by their first characters only, so that what is cached of them stays small (T82)."""
     assert nearest("x" * 1_000_000, ["xx", "y"], 1) == ("xx",)
     assert all(len(_pairs(("\u4e00" + chr(0x4E00 + n)) * 100)) < 600 for n in range(3))
+
+
+@pytest.mark.parametrize("token", ["", "x", "lad_x_y", "lad_0123456789_" + "a" * 43, None, "one letter off"])
+def test_every_key_is_compared_in_constant_time(lite: Web, monkeypatch: pytest.MonkeyPatch, token: str | None) -> None:
+    """Whatever is wrong with a key, one digest is compared with another of the same length, by the function made for that (T87)."""
+    compared: list[tuple[str, str]] = []
+    compare = hmac.compare_digest
+
+    def counted(ours: str, theirs: str) -> bool:
+        compared.append((ours, theirs))
+        return compare(ours, theirs)
+
+    monkeypatch.setattr(hmac, "compare_digest", counted)
+    sent = lite.key if token is None else lite.key[:-1] + "-" if token == "one letter off" else token
+    assert (keys.verify(lite.catalog, sent) is None) == (token is not None)
+    assert [(len(a), len(b)) for a, b in compared] == [(64, 64)]
 
 
 def test_braces_in_a_message_are_text() -> None:
