@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Literal, Protocol
@@ -140,22 +140,24 @@ def take_over(connection: Any, run: str, host: str, pid: int, started: str, dial
     raise TargetUnavailable(f"run {run} cannot be taken over: another transaction keeps the target locked")
 
 
-def check_fence(cursor: Any, run: str, fence: int, dialect: Dialect) -> None:
+def check_fence(cursor: Any, run: str, fence: int, dialect: Dialect, before: str = "") -> None:
     """Begin a chunk's transaction: LeaseLost unless the run's fence is ours, which it then is until the transaction ends.
 
-    On PostgreSQL the backend also names itself for the transaction, so that take_over can find and end it.
+    On PostgreSQL the backend also names itself for the transaction, so that take_over can find and end it; there the statements `before`
+    may go in the same message, if the cursor binds its values itself (psycopg's ClientCursor).
     """
-    row = cursor.execute(_CHECK[dialect], {"run": run, "name": f"lading {run}/{fence}"}).fetchone()
+    found = cursor.execute(before + _CHECK[dialect], {"run": run, "name": f"lading {run}/{fence}"})
+    if before:
+        found.set_result(-1)
+    row = found.fetchone()
     if row is None or row[0] != fence:
         raise LeaseLost(f"run {run} was taken over: its fence is {row[0] if row else 'gone'}, ours {fence}")
 
 
-def add(cursor: Any, entry: LedgerEntry, dialect: Dialect) -> None:
-    """Write a chunk's row, in the transaction of its rows; unique by run and chunk."""
-    values = list(astuple(entry))
-    values[-1] = _moment(clock.now(), dialect)
-    mark = "%s" if dialect == "postgresql" else "?"
-    cursor.execute(f"INSERT INTO {PREFIX[dialect]}ledger ({', '.join(_NAMES)}) VALUES ({', '.join([mark] * len(values))})", values)
+def add(cursor: Any, entry: LedgerEntry, dialect: Dialect, after: str = "") -> None:
+    """Write a chunk's row, in the transaction of its rows; unique by run and chunk. `after` it other statements, as in check_fence."""
+    values = [getattr(entry, name) for name in _NAMES[:-1]]
+    cursor.execute(_ADD[dialect] + after, [*values, _moment(clock.now(), dialect)])
 
 
 def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
@@ -187,6 +189,10 @@ _TAKE = {
 _FORGET = {
     "postgresql": "DELETE FROM lading.ledger WHERE run = %(run)s; DELETE FROM lading.head WHERE run = %(run)s",
     "sqlite": "DELETE FROM lading_ledger WHERE run = :run; DELETE FROM lading_head WHERE run = :run",
+}
+_ADD = {
+    dialect: f"INSERT INTO {PREFIX[dialect]}ledger ({', '.join(_NAMES)}) VALUES ({', '.join([mark] * len(_NAMES))})"
+    for dialect, mark in (("postgresql", "%s"), ("sqlite", "?"))
 }
 _CHECK = {
     "postgresql": "SELECT fence, set_config('application_name', %(name)s, true) FROM lading.head WHERE run = %(run)s FOR SHARE",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class Counts:
     unprocessed: int = 0
 
     def __iadd__(self, other: Counts) -> Counts:
-        for name, number in asdict(other).items():
-            setattr(self, name, getattr(self, name) + number)
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
     def check(self) -> None:

@@ -21,7 +21,7 @@ _SETTINGS = (
     "SET extra_float_digits = 1; "
     "SET jit = off; SET client_min_messages = error; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'"
 )
-_BEGIN = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+_BEGIN = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
 
 
 MOST_MADE = 200  # temporary tables and functions on one connection
@@ -39,7 +39,9 @@ class Transaction:
         self._connection = connection
         # The statements' texts are made at run time, from reflected names: to the type checker that is not a literal.
         self._cursor: Any = connection.cursor()
+        self._several: Any = psycopg.ClientCursor(connection)  # for several statements in one message
         self._cursor.execute(_SETTINGS)
+        self._entry: ledger.LedgerEntry | None = None  # the ledger row that goes with the commit
         self._made: dict[str, str] = {}  # what our temporary tables and functions were made from -> their name
         self._new: list[str] = []  # those made in this transaction, gone if it is rolled back
         self._number = 0  # of the last one made
@@ -47,15 +49,17 @@ class Transaction:
 
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
         """Begin, and check the fence; deferrable constraints are checked at once if strict."""
-        constraints = "; SET CONSTRAINTS ALL IMMEDIATE" if is_strict_constraints else ""
+        constraints = "SET CONSTRAINTS ALL IMMEDIATE; " if is_strict_constraints else ""
+        self._entry = None
         with self._unless_about_data():
-            self._cursor.execute(_BEGIN + constraints)
-            ledger.check_fence(self._cursor, run, fence, dialect="postgresql")
+            ledger.check_fence(self._several, run, fence, "postgresql", before=_BEGIN + constraints)
 
     def add_ledger(self, entry: ledger.LedgerEntry) -> None:
-        """Write the chunk's ledger row."""
+        """Write the chunk's ledger row, at the latest with the commit."""
         with self._unless_about_data():
-            ledger.add(self._cursor, entry, dialect="postgresql")
+            if self._entry is not None:
+                ledger.add(self._cursor, self._entry, "postgresql")
+            self._entry = entry
 
     def settle(self) -> Fault | None:
         """Try the deferred constraints now."""
@@ -69,7 +73,11 @@ class Transaction:
     def commit(self) -> None:
         """Commit. A connection lost meanwhile is TargetUnavailable: the ledger then knows what became of it."""
         with self._unless_about_data():
-            self._cursor.execute("COMMIT")
+            if self._entry is None:
+                self._cursor.execute("COMMIT")
+            else:
+                ledger.add(self._several, self._entry, "postgresql", after="; COMMIT")
+        self._entry = None
         self._new.clear()
         self._used.clear()
 
