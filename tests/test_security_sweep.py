@@ -90,7 +90,7 @@ def test_each_permission_opens_what_it_should(lite: Web) -> None:
 def test_what_is_anothers_looks_like_nothing(web: Web) -> None:
     """Each route answers another key's batch or digest as it answers one that never was: no oracle, no IDOR (T58, T87)."""
     values, stranger = values_for(web), web.new_key("import", "read", "control", "approve")
-    shared = {"digest_or_name", "name"}  # control files are everybody's, and names are those of a batch's own files
+    shared = {"digest_or_name", "name", "table"}  # control files and tables are everybody's, and names are those of a batch's own files
     nothing = {name: value if name in shared else "4711" if name == "batch" else "0" * len(value) for name, value in values.items()}
     tus = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     asked = set()
