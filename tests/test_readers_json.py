@@ -55,7 +55,7 @@ def test_empty_json_files(data):
     assert told(chunks(data, "f.json")) == []
 
 
-@pytest.mark.parametrize("trickle", [None, 1, 5])
+@pytest.mark.parametrize(("trickle", "size"), [(None, 1), (1, 1), (5, 5000)])
 @pytest.mark.parametrize(
     ("data", "line"),
     [
@@ -71,9 +71,9 @@ def test_empty_json_files(data):
         ('[{"a":', 1),
     ],
 )
-def test_json_arrays_that_cannot_be_followed(data, line, trickle):
+def test_json_arrays_that_cannot_be_followed(data, line, trickle, size):
     """Where nobody can say where the next element begins the file is refused from there on, wherever reads end or a run was broken off."""
-    reading = chunks(data, "f.json", trickle=trickle, chunk_records=1)
+    reading = chunks(data, "f.json", trickle=trickle, chunk_records=size)
     last: list = []
     with pytest.raises(FileRefused) as caught:
         for chunk in reading:
