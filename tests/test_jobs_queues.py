@@ -29,7 +29,7 @@ def fetch(client: Redis, name: str) -> Job:
 
 
 def test_a_hint_holds_the_batch_id_and_nothing_else(client: Redis) -> None:
-    """The message is JSON, calls our one function with the id, and never ends a batch by RQ's own time-out (T88)."""
+    """The message is JSON, calls our one function with the id, and never ends a batch by RQ's own time-out (T24, T88)."""
     assert queues.enqueue(client, 42)
     assert queues.hints(client) == ["42"]
     job = fetch(client, "42")

@@ -49,6 +49,7 @@ def test_the_clock_jumps(target_url: str, monkeypatch: pytest.MonkeyPatch) -> No
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_the_control_file_is_edited_in_a_run(site: Site) -> None:
     """T32: a batch is carried on by the control file that it began with, whatever its name stands for by then."""
     schema = None if site.settings.target_url.startswith("sqlite") else "public"
@@ -65,6 +66,7 @@ def test_the_control_file_is_edited_in_a_run(site: Site) -> None:
     assert site.execute("SELECT count(*) FROM things WHERE code = 'c' || size") == [(count,)]
 
 
+@pytest.mark.slow
 def test_redis_comes_back_with_an_old_state(target_url: str, tmp_path: Path) -> None:
     """T21: messages of batches that are over are there again, those of waiting ones are gone: nothing runs twice, nothing is lost."""
     port, folder = free_port(), Path(tempfile.mkdtemp(prefix="valkey"))

@@ -18,6 +18,7 @@ from tests import postgresql
 from tests.crash.parts import MANY, assert_whole, running, urls
 from tests.jobs_parts import Site, rows, wait_for
 
+pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
 COUNT = 12_000
 

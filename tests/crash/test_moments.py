@@ -18,6 +18,7 @@ from jobs import queues
 from tests.crash.parts import QUICK, assert_whole
 from tests.jobs_parts import ROOT, Site, rows
 
+pytestmark = pytest.mark.slow
 # A worker that is sent SIGTERM when it has the message and no fork yet, or when its fork has begun and has said nothing to any database.
 HOOKED = """
 import os, signal, sys, time

@@ -10,6 +10,8 @@ from catalog.batches import Execution, Options, State
 from tests.crash.parts import MANY, running
 from tests.jobs_parts import Site
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("execution", list(Execution))
 def test_a_run_that_takes_too_long(site: Site, tmp_path: Path, execution: Execution) -> None:
