@@ -68,12 +68,14 @@ class Rows:
         spans = _spans(rows, lines[:line_num], self._options["quotechar"] or '"')
         if spans is None:
             spans = _line_breaks(rows)
-        if spans is None or (spans and self.lines.marks) or any(self.check(rows[:row], (), rows[row]) for row in spans):
+        if spans is None:
             return None
         lengths = [1] * len(rows)
         for row, breaks in spans.items():
             lengths[row] += breaks
-        return list(accumulate(lengths, initial=first))
+        starts = list(accumulate(lengths, initial=first))
+        unread = self._marked(starts[:-1], starts[-1]) if spans and self.lines.marks else {}
+        return None if any(self.check(rows[:row], unread, rows[row]) for row in spans) else starts
 
     def _take_exactly(self, lines: list[str]) -> tuple[list[list[str]], list[int], dict[int, Fault]]:
         rows: list[list[str]] = []
