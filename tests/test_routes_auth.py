@@ -36,8 +36,9 @@ def test_a_revoked_key_fails_at_once(web: Web) -> None:
 
 def test_a_key_in_the_query_is_refused(lite: Web) -> None:
     """A query string that holds a key is refused even where the header has one too (T87)."""
-    reply = lite.get(f"/api/batches?apikey={lite.key}")
-    assert (reply.status_code, lite.key in reply.text) == (400, False)
+    for field in ("apikey", "creationPath"):  # the latter is a field that this route takes
+        reply = lite.get(f"/api/batches?{field}={lite.key}", headers={"Accept": "application/json"})
+        assert (reply.status_code, reply.get_json()["code"], lite.key in reply.text) == (400, "key_in_query", False)
 
 
 def test_permissions_are_needed(lite: Web) -> None:
