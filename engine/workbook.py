@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from html import escape
 from itertools import islice
-from xml.sax.saxutils import escape, quoteattr
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from engine.readers.xlsx.sheet import column_name
@@ -164,7 +164,7 @@ def _row(number: int, cells: Sequence[str], looks: Sequence[Look]) -> str:
 
 
 def _text(value: str) -> str:
-    return escape(_UNFIT.sub(lambda found: f"_x{ord(found[0]):04X}_", value), {"\r": "_x000D_"})
+    return escape(_UNFIT.sub(lambda found: f"_x{ord(found[0]):04X}_", value)).replace("\r", "_x000D_")
 
 
 def _validations(columns: Sequence[Column]) -> str:
@@ -174,7 +174,7 @@ def _validations(columns: Sequence[Column]) -> str:
         if column.choices:
             place = column_name(len(made))
             formula = f"{_LIST_SHEET}!${place}$1:${place}${len(column.choices)}"
-            cells = quoteattr(f"{column_name(index)}2:{column_name(index)}{_LAST_ROW}")
-            rule = f'<dataValidation type="list" allowBlank="1" showErrorMessage="1" sqref={cells}>'
+            cells = f"{column_name(index)}2:{column_name(index)}{_LAST_ROW}"
+            rule = f'<dataValidation type="list" allowBlank="1" showErrorMessage="1" sqref="{cells}">'
             made.append(f"{rule}<formula1>{formula}</formula1></dataValidation>")
     return f'<dataValidations count="{len(made)}">{"".join(made)}</dataValidations>' if made else ""

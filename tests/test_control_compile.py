@@ -67,7 +67,7 @@ def test_flights_compile(made: Made) -> None:
     assert [column.name for column in flight.identity.results] == ["id"]
     tailnum = flight.mappings[2].lookup
     assert tailnum is not None
-    assert (tailnum.table.name, tailnum.missing, tailnum.entity) == ("planes", Missing.CLEAR, "planes")
+    assert (tailnum.table.name, tailnum.missing, tailnum.entity) == ("planes", Missing.CLEAR, "row in planes")
     file = plan.file("flights.csv")
     assert file == FilePlan("flights.csv", entity=flight, action=Action.MERGE, order=2, is_required=True)
     assert plan.file("other.csv") == FilePlan("DEFAULT", read="csv")
