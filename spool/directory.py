@@ -1,6 +1,6 @@
 """A spool in a directory of the local (or a shared) file system.
 
-sha256/ab/cd/<digest>    stored bytes, read-only
+sha256/ab/<digest>       stored bytes, read-only
 partial/<random>         uploads on their way, on the same file system so that a rename is all it takes to store them
 uploads/<id>/            uploads that arrive in parts: see spool/resumable.py
 segments/<run>/<name>    results of runs that are not finished
@@ -96,7 +96,7 @@ class DirectorySpool:
     def digests(self, unused_seconds: float) -> Iterator[str]:
         """Yield the digests of what is stored and was not sent (again) within the last `unused_seconds`."""
         limit = time.time() - unused_seconds
-        for place in (self._root / "sha256").glob("??/??/*"):
+        for place in (self._root / "sha256").glob("??/*"):
             with suppress(FileNotFoundError):
                 if place.stat().st_mtime <= limit:
                     yield place.name
@@ -164,7 +164,7 @@ class DirectorySpool:
     def _place(self, digest: str) -> Path:
         if spool.parse_digest(digest) is None:
             raise DigestUnknown(f"{digest!r} is no digest")
-        return self._root / "sha256" / digest[:2] / digest[2:4] / digest
+        return self._root / "sha256" / digest[:2] / digest
 
     def _partial(self) -> Path:
         return self._root / "partial" / secrets.token_hex(16)

@@ -45,9 +45,9 @@ def leftovers(root: Path) -> list[str]:
 
 
 def test_a_blob_is_found_under_its_digest_and_read_only(store: spool.Spool, root: Path) -> None:
-    """What was sent in parts is stored once, under sha256/ab/cd/digest, with mode 0444."""
+    """What was sent in parts is stored once, under sha256/ab/digest, with mode 0444."""
     assert send(store, DATA[:5], DATA[5:]) == (DIGEST, len(DATA))
-    place = root / "sha256" / DIGEST[:2] / DIGEST[2:4] / DIGEST
+    place = root / "sha256" / DIGEST[:2] / DIGEST
     assert place.read_bytes() == DATA
     assert stat.S_IMODE(place.stat().st_mode) == 0o444
     assert store.size(DIGEST) == len(DATA)
@@ -103,7 +103,7 @@ def test_a_closed_receiver_takes_nothing_more(store: spool.Spool) -> None:
 def test_a_second_copy_is_discarded(store: spool.Spool, root: Path) -> None:
     """The same bytes sent again leave the stored file as it is, and count as used now."""
     send(store, DATA)
-    place = root / "sha256" / DIGEST[:2] / DIGEST[2:4] / DIGEST
+    place = root / "sha256" / DIGEST[:2] / DIGEST
     os.utime(place, (0, 0))
     before = place.stat().st_ino
     assert send(store, DATA) == (DIGEST, len(DATA))
@@ -115,7 +115,7 @@ def test_a_second_copy_is_discarded(store: spool.Spool, root: Path) -> None:
 def test_a_stored_file_of_the_wrong_size_is_replaced(store: spool.Spool, root: Path) -> None:
     """A blob that a damaged disk cut short is healed by sending it again."""
     send(store, DATA)
-    place = root / "sha256" / DIGEST[:2] / DIGEST[2:4] / DIGEST
+    place = root / "sha256" / DIGEST[:2] / DIGEST
     place.chmod(0o600)
     place.write_bytes(DATA[:3])
     send(store, DATA)
@@ -125,7 +125,7 @@ def test_a_stored_file_of_the_wrong_size_is_replaced(store: spool.Spool, root: P
 def test_a_flipped_bit_is_found(store: spool.Spool, root: Path) -> None:
     """Verifying reads the bytes themselves."""
     send(store, DATA)
-    place = root / "sha256" / DIGEST[:2] / DIGEST[2:4] / DIGEST
+    place = root / "sha256" / DIGEST[:2] / DIGEST
     place.chmod(0o600)
     place.write_bytes(b"C" + DATA[1:])
     with pytest.raises(DigestMismatch):
