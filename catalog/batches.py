@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _STATE = select(batches.c.state).where(batches.c.id == bindparam("p_batch"))
-_MOVING = (State.SCHEDULED, State.RUNNING)
+_MOVING = (State.UPLOADING, State.SCHEDULED, State.RUNNING)
 _MAX_ID = 2**53  # every JSON reader keeps integers below this exact
 
 
@@ -124,7 +124,7 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
 
 
 def is_moving(engine: Engine, batch_id: int) -> bool:
-    """Tell whether a batch waits or runs; cheap enough to be asked every few milliseconds."""
+    """Tell whether a batch has not ended, nor is held; cheap enough to be asked every few milliseconds."""
     with reading(engine) as connection:
         return connection.scalar(_STATE, {"p_batch": batch_id}) in _MOVING
 

@@ -19,7 +19,16 @@ from settings import Settings
 from tests.docs_parts import DOCS, checkout, headings, is_shown, links, of_kind, read, run_page, service
 from tests.test_layout import tracked
 
-OTHER_VARIABLES = {"CRASH_SEED", "DATABASE_URL", "FORWARDED_ALLOW_IPS", "NAME_FILE", "GUNICORN_CMD_ARGS", "DEMO_EXIT"}
+OTHER_VARIABLES = {
+    "CRASH_SEED",
+    "SOAK_MINUTES",
+    "FUZZ_MINUTES",
+    "DATABASE_URL",
+    "FORWARDED_ALLOW_IPS",
+    "NAME_FILE",
+    "GUNICORN_CMD_ARGS",
+    "DEMO_EXIT",
+}
 PAGES = [path for path in tracked() if path.suffix == ".md"]
 RUN = sorted(path for folder in ("how-to", "explanation") for path in (DOCS / folder).glob("*.md") if of_kind(read(path), "bash"))
 
