@@ -131,7 +131,7 @@ def test_options_are_kept(web: Web) -> None:
 
 
 def test_a_required_file_is_missing(web: Web) -> None:
-    """A batch without a file that its control file requires cannot be scheduled; the reply names it."""
+    """A batch without a file that its control file requires cannot be scheduled; the reply names it (T12)."""
     reply = web.post("/api/schedule", {"batch": web.batch()}, headers=JSON)
     assert reply.status_code == 422
     assert (reply.get_json()["code"], [e["path"] for e in reply.get_json()["errors"]]) == ("files_missing", ["airlines.csv"])

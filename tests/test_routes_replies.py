@@ -192,7 +192,7 @@ def test_alive_and_ready(web: Web) -> None:
 
 
 def test_another_spool_is_not_ready(web: Web) -> None:
-    """A web process that sees another spool than the first process did is not ready, and says so."""
+    """A web process that sees another spool than the first process did is not ready, and says so (T64)."""
     markers.record_marker(web.catalog, "spool", "the first one's")
     status, said = ready(web)
     assert status == 503 and "not the spool that the catalog knows" in said["spool"]

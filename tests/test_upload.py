@@ -175,7 +175,7 @@ def test_raw_bodies(web: Web, tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_chunked", [False, True])
 @pytest.mark.parametrize("is_form", [False, True])
 def test_the_limit(web: Web, tmp_path: Path, is_form: bool, is_chunked: bool) -> None:
-    """A body over the limit is refused with 413 that curl sees, at once where its length is told, and nothing of it is left."""
+    """A body over the limit is refused with 413 that curl sees, at once where its length is told, and nothing of it is left (T56)."""
     path, content = unique(tmp_path, LIMIT + 1)
     chunked = ("-H", "Transfer-Encoding: chunked") if is_chunked else ()
     digest = hashlib.sha256(content).hexdigest()
@@ -208,7 +208,7 @@ def test_a_body_of_exactly_the_limit_is_taken(web: Web, tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_form", [False, True])
 @pytest.mark.parametrize("is_chunked", [False, True])
 def test_an_upload_cut_off_leaves_nothing(web: Web, tmp_path: Path, is_form: bool, is_chunked: bool) -> None:
-    """A connection lost at 99 % leaves neither a blob nor a partial file, and the retry works."""
+    """A connection lost at 99 % leaves neither a blob nor a partial file, and the retry works (T61)."""
     path, content = unique(tmp_path, 2_000_000)
     digest, batch = hashlib.sha256(content).hexdigest(), web.batch()
     start = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' if is_form else b""
@@ -243,7 +243,7 @@ def test_a_killed_client_leaves_nothing(web: Web, tmp_path: Path) -> None:
 
 
 def test_a_hundred_twins(web: Web, tmp_path: Path) -> None:
-    """A hundred uploads of the same bytes at once all succeed and make one blob."""
+    """A hundred uploads of the same bytes at once all succeed and make one blob (T58)."""
     _, content = unique(tmp_path, 200_000)
     digest = hashlib.sha256(content).hexdigest()
     batch, barrier, replies = web.batch(), threading.Barrier(100), []
@@ -308,7 +308,7 @@ def test_what_is_known_of_a_file(web: Web, tmp_path: Path) -> None:
     "name", ["../../etc/passwd", "-rf", "CON", "a" * 250, "🛫.csv", "a b.csv", 'quo"te.csv', "semi;colon", "%2e%2e%2f", "back\\slash"]
 )
 def test_names_from_hell_are_names_only(web: Web, data: str, name: str) -> None:
-    """A name decides nothing about where bytes lie, and cannot break a header."""
+    """A name decides nothing about where bytes lie, and cannot break a header (T60)."""
     control = CONTROL[CONTROL.index(b"entities") :]
     before = {path for path in web.spool_dir.rglob("*") if path.is_file()}
     form = ("--form-string", f"name={name}", "-F", f"batch={web.batch(control)}")
