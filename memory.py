@@ -13,8 +13,8 @@ OPTIONS = {
     _ARENA_MAX: 2,
     # A piece of this size is mapped by itself, so that freeing it gives it back. Left alone glibc raises the limit, up to 32 MiB, with
     # each such piece that is freed, and the heap then grows with the length of the file.
-    _MMAP_THRESHOLD: 128 * KIB,
-    _TRIM_THRESHOLD: 256 * KIB,
+    _MMAP_THRESHOLD: 512 * KIB,
+    _TRIM_THRESHOLD: 1024 * KIB,
 }
 
 

@@ -101,11 +101,11 @@ class Resolver:
         columns = [found] if len(lookup.results) == 1 else [list(c) for c in zip(*found, strict=True)] or [[] for _ in lookup.results]
         faults: dict[int, Fault] = {}
         skipped: dict[int, Fault] = {}
-        if any(wrong and not wrong.isdisjoint(wanted) for wrong in (memory.missing, memory.ambiguous)):
-            for row, key in enumerate(wanted):
-                if key in memory.ambiguous:
+        for wrong, is_ambiguous in ((memory.missing, False), (memory.ambiguous, True)):
+            for row in [row for row, key in enumerate(wanted) if key in wrong] if wrong else ():
+                if is_ambiguous:
                     faults[row] = _said(LOOKUP_AMBIGUOUS, lookup, keys, row, is_masked)
-                elif key in memory.missing:
+                else:
                     self._missed(hints, lookup, keys, row, is_masked, faults, skipped)
         return Resolved(columns, faults, skipped)
 

@@ -110,8 +110,8 @@ def test_a_file_without_its_key_column_touches_no_row(target_url: str, tmp_path:
     """Where the column is absent that rows are found by, nothing is written, and what is wanted is named (T45)."""
     ddl(target_url, "CREATE TABLE word(w varchar(9) PRIMARY KEY, n integer);")
     sql(target_url, "INSERT INTO word VALUES ('a', 1), ('b', 2)")
-    control = "entities: [{entity: Word, input: [w, n], mappings: [{w: }, {n: }]}]\nfiles: {f.csv: {entity: Word, action: %s}}" % action
-    done = run_import(target_url, control, {"f.csv": "n\n7\n8\n"}, tmp_path)
+    control = "entities: [{entity: Word, input: [w, n], mappings: [{w: }, {n: }]}]\nfiles: {f.csv: {entity: Word, action: %s}}"
+    done = run_import(target_url, control % action, {"f.csv": "n\n7\n8\n"}, tmp_path)
     assert sql(target_url, "SELECT w, n FROM word ORDER BY w") == [("a", 1), ("b", 2)]
     assert done.codes == ["KeyMissing", "KeyMissing"]
     assert done.results[0]["Message"] == "The key part w of Word has no value, so the record cannot be told from others"
