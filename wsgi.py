@@ -6,7 +6,7 @@ import memory
 from app import create_app, say_if_spool_is_another
 from settings import Settings
 
-memory.give_back_early()
+memory.keep_buffers()
 _settings = Settings.from_environment()
 app = create_app(_settings)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ctypes
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
@@ -27,23 +26,6 @@ _FIELD_BYTES = 500_000
 _BUFFER_BYTES = 450_000
 _PARTS = 20
 _SHA_256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):\s*(?=[,;]|$)")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's names for what mallopt sets
-
-
-def keep_buffers() -> None:
-    """Have the C library keep freed memory of a buffer's size for the next buffer.
-
-    Otherwise it gives each back to the system and asks for it anew, page by page: nearly half of the processor time of an upload. One arena
-    for all threads, so that what is kept is kept once. Other C libraries have no such call, and need none.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
-        mallopt(_M_MMAP_THRESHOLD, 4 * 1024 * 1024)
-        mallopt(_M_TRIM_THRESHOLD, 8 * 1024 * 1024)
-
-
-keep_buffers()
 
 
 @dataclass

@@ -36,6 +36,44 @@ def test_freed_memory_goes_back() -> None:
     assert int(printed(f"is_early = True{GROW}")) < 5
 
 
+# Frees 40 MiB of buffers, on the heap and not mapped by themselves, and takes them again.
+AGAIN = """
+import memory, resource
+if is_kept:
+    memory.keep_buffers()
+else:
+    memory.give_back_early()
+for _ in range(200):
+    pieces = [bytes(450_000) + b"x" for _ in range(4)], [bytes(1_000_000) + b"x"]
+    del pieces
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def test_buffers_are_kept_for_the_next_ones() -> None:
+    """A web process does not ask the system for the pages of each buffer anew, as a worker does."""
+    kept, given_back = (int(printed(f"is_kept = {is_kept}{AGAIN}")) for is_kept in (True, False))
+    assert given_back > kept + 20_000
+
+
+def test_the_web_process_keeps_its_buffers(tmp_path: Path) -> None:
+    """What gunicorn loads sets the allocator so, and nothing sets it otherwise afterwards."""
+    script = f"""
+import os
+import memory
+os.environ |= {{"TARGET_URL": "sqlite:///{tmp_path}/t.db", "CATALOG_URL": "sqlite:///{tmp_path}/c.db"}}
+os.environ["SPOOL_URL"] = "file:{tmp_path}/spool"
+said = []
+set_options = memory._set
+memory._set = lambda options, library: said.append(options is memory.BUFFERS) or set_options(options, library)
+try:
+    import wsgi
+finally:
+    print(said)
+"""
+    assert printed(script).splitlines()[-1] == "[True]"
+
+
 def test_another_allocator_is_left_alone() -> None:
     """Where the C library has no mallopt nothing happens, and one that refuses an option is not taken for one that has it."""
 
