@@ -14,8 +14,8 @@ EARLY = {
     _ARENA_MAX: 2,
     # A piece of this size is mapped by itself, so that freeing it gives it back. Left alone glibc raises the limit, up to 32 MiB, with
     # each such piece that is freed, and the heap then grows with the length of the file. Smaller limits cost a tenth of the time.
-    _MMAP_THRESHOLD: 512 * KIB,
-    _TRIM_THRESHOLD: 1024 * KIB,
+    _MMAP_THRESHOLD: 256 * KIB,
+    _TRIM_THRESHOLD: 512 * KIB,
 }
 # For the web process, whose buffers are all of one size. Given back and asked for anew, page by page, they would cost nearly half of the
 # processor time of an upload. One arena for all threads, so that what is kept is kept once.
