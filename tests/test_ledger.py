@@ -129,10 +129,12 @@ def test_a_take_over_waits_for_a_chunk_that_is_about_to_commit(target: Target, c
     begin(connection, target)
     ledger.check_fence(connection.cursor(), "7-1", fence, target.dialect)
     ledger.add(connection.cursor(), ENTRY, target.dialect)
-    threading.Timer(0.3, lambda: connection.execute("COMMIT")).start()
+    holder = threading.Timer(0.3, lambda: connection.execute("COMMIT"))
+    holder.start()
     with closing(target.connect_raw()) as other:
         assert take(other, target) == fence + 1
         assert len(ledger.entries(other, "7-1", target.dialect)) == 1
+    holder.join()
 
 
 HOLDER = """
