@@ -154,9 +154,10 @@ def _identify(block: Block, puller: Puller, converted: Converted) -> None:
     keys, pulls, wrong = _keys(identity, puller, entity.is_identity_masked)
     for part, pulled in zip(identity.parts, pulls, strict=True):
         if not pulled.is_full:
+            absent = f" (there is no column '{_label(part)}')" if puller.is_absent([part.source]) else ""
             for row, value in enumerate(pulled.values):
                 if value is None and row not in pulled.faults:
-                    wrong.setdefault(row, faults.fault(faults.KEY_MISSING, _label(part), entity=entity.name))
+                    wrong.setdefault(row, faults.fault(faults.KEY_MISSING, _label(part), entity=entity.name, absent=absent))
     converted.add(wrong)
     converted.lookups.append(LookupKeys(None, identity, keys, NO_ROWS))
 

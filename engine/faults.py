@@ -130,7 +130,7 @@ NOT_NULL = _kind(
     "The cell is empty or null, but its column, or the control file's `required` or `empty: error`, demands a value.",
 )  # fmt: skip
 KEY_MISSING = _kind(
-    "Core_Data_KeyMissing", "Error", "The key part {column} of {entity} has no value, so the record cannot be told from others",
+    "Core_Data_KeyMissing", "Error", "The key part {column} of {entity} has no value{absent}, so the record cannot be told from others",
     "A part of the record's identity is empty. Null never equals null: such a record would be created anew every time.",
 )  # fmt: skip
 REFERENCE_INCOMPLETE = _kind(

@@ -107,4 +107,7 @@ class Reading:
                 yield chunk
         least = self.file_plan(index).min_rows
         if records < least:
-            raise FileRefused("min_rows", f"The file has {records or 'no'} records, and must have at least {least} (min_rows)")
+            said = (
+                f"The file has {records or 'no'} records, and must have at least {least} (min_rows in the control file; 0 lets it be empty)"
+            )
+            raise FileRefused("min_rows", said)

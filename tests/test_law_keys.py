@@ -114,4 +114,7 @@ def test_a_file_without_its_key_column_touches_no_row(target_url: str, tmp_path:
     done = run_import(target_url, control % action, {"f.csv": "n\n7\n8\n"}, tmp_path)
     assert sql(target_url, "SELECT w, n FROM word ORDER BY w") == [("a", 1), ("b", 2)]
     assert done.codes == ["KeyMissing", "KeyMissing"]
-    assert done.results[0]["Message"] == "The key part w of Word has no value, so the record cannot be told from others"
+    assert (
+        done.results[0]["Message"]
+        == "The key part w of Word has no value (there is no column 'w'), so the record cannot be told from others"
+    )

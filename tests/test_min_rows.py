@@ -45,7 +45,7 @@ def test_a_file_without_records_is_never_green(target_url_sqlite: str, tmp_path:
     """T44: nothing, only blank lines, only a header or an empty array fail the run, whose one error says so; min_rows: 0 lets them pass."""
     run = imported(target_url_sqlite, tmp_path, empty)
     assert (run.state, run.code, run.counts.errors) == ("failed", "file_refused", 1)
-    assert "no records, and must have at least 1 (min_rows)" in run.status_msg
+    assert "no records, and must have at least 1 (min_rows in the control file; 0 lets it be empty)" in run.status_msg
     run = imported(target_url_sqlite, tmp_path, empty, ", min_rows: 0")
     assert (run.state, run.counts.records) == ("completed", 0)
 
