@@ -119,18 +119,10 @@ def not_reached(chunk: Chunk, reason: str) -> bytes:
 
 def taken_back(segment: bytes) -> bytes:
     """Rewrite a segment after its transaction was rolled back: what would have been applied says that it was not."""
-    return _rewritten(segment, lambda row: [ROLLED_BACK.code, ROLLED_BACK.message, ROLLED_BACK.severity, row[3], "", "", row[6]])
-
-
-def without_ids(segment: bytes) -> bytes:
-    """Rewrite a dry run's segment: the ids it drew do not exist."""
-    return _rewritten(segment, lambda row: [*row[:5], "", row[6]])
-
-
-def _rewritten(segment: bytes, change) -> bytes:  # type: ignore[no-untyped-def]
     out = StringIO(newline="")
     for row in _rows(segment):
-        out.write(",".join(map(cell, change(row) if row[0] in _APPLIED else row)) + "\n")
+        said = [ROLLED_BACK.code, ROLLED_BACK.message, ROLLED_BACK.severity, row[3], "", "", row[6]] if row[0] in _APPLIED else row
+        out.write(",".join(map(cell, said)) + "\n")
     return out.getvalue().encode()
 
 
