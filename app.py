@@ -23,7 +23,9 @@ from routes import (
     auth,
     batch,
     batches,
+    compat,
     control,
+    cors,
     fields,
     file,
     health,
@@ -43,7 +45,7 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, imports.routes, status.routes, results.routes,
-    batches.routes, templates.routes, health.routes,
+    batches.routes, templates.routes, health.routes, *compat.BLUEPRINTS,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {
@@ -66,12 +68,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["lading"] = wire(settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    app.wsgi_app = compat.and_for_second_question_mark(app.wsgi_app, compat.prefixes())  # type: ignore[assignment, method-assign]
     cli.register(app, settings)
     app.before_request(_begin)
+    app.before_request(cors.answer_preflight)
     app.before_request(auth.refuse_keys_in_query)
     app.before_request(fields.refuse_nul)
     app.register_error_handler(Exception, replies.answer_error)
     app.after_request(_finish)
+    app.after_request(cors.allow)
     return app
 
 

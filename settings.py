@@ -118,6 +118,18 @@ def secret(text: str) -> str:
     return text
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Read the origins of pages, with commas between them, or `*` for all.
+
+    >>> origins("https://a.example.org, http://localhost:3000")
+    ('https://a.example.org', 'http://localhost:3000')
+    """
+    found = tuple(origin.strip() for origin in text.split(","))
+    if found != ("*",) and not all(re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?", origin) for origin in found):
+        raise ValueError("origins such as https://app.example.org, with commas between them and no path, or * for all")
+    return found
+
+
 def log_format(text: str) -> str:
     """Read how log lines are written."""
     if text not in ("logfmt", "json"):
@@ -164,6 +176,11 @@ class Settings:
     )
     secret_key: str | None = _setting(secret, None, "Signs cookies. Nothing uses cookies so far, so it may be left unset.", is_secret=True)
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
+    cors_origins: tuple[str, ...] | None = _setting(
+        origins,
+        None,
+        "The origins whose pages may call the API from a browser (CORS): `https://app.example.org`, several with commas, or `*`.",
+    )
     max_upload_bytes: int = _setting(size, "5 GiB", "The largest file that may be uploaded.")
     resume_hours: float = _setting(
         hours, "24", "How long an upload in parts waits for its next bytes; one that broke off is forgotten then."

@@ -23,8 +23,8 @@ _BATCH_ID = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 _TOKEN = re.compile(r"\blad_\w", re.ASCII)
 
 
-def requires(*permissions: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a route run only for a key that has one of these permissions.
+def requires(*permissions: str, key_header: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a route run only for a key that has one of these permissions; it may come in `key_header` where there is no Authorization.
 
     Put it outermost (right under the route's own decorator), so that nothing of the body is read for a caller who may not send it.
     """
@@ -32,7 +32,7 @@ def requires(*permissions: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            g.key = _verified_key()
+            g.key = _verified_key(key_header)
             if not any(g.key.can(permission) for permission in permissions):
                 raise Refusal(403, "permission_missing", f"This key lacks the permission {' or '.join(permissions)}.")
             return view(*args, **kwargs)
@@ -56,8 +56,8 @@ def refuse_keys_in_query() -> None:
         )
 
 
-def _verified_key() -> Key:
-    token = _token()
+def _verified_key(key_header: str | None) -> Key:
+    token = request.headers.get(key_header) if key_header and "Authorization" not in request.headers else _token()
     key = keys.verify(parts().catalog, token) if token else None
     if key is None:
         _count_failure()

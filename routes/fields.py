@@ -13,14 +13,19 @@ from schemas import requests
 def of_body(schema: Schema) -> dict[str, Any]:
     """Return the fields of a small form or JSON object, checked; 400 for what is wrong with them, 415 for any other kind of body."""
     refuse_query()
+    return requests.check(schema, given_in_body())
+
+
+def given_in_body() -> dict[str, Any]:
+    """Return the fields of a small form or JSON object, as they were sent."""
     read_small_body()
     if request.is_json:
-        return requests.check(schema, _of_json())
+        return _of_json()
     if request.mimetype not in ("application/x-www-form-urlencoded", "multipart/form-data", ""):
         raise Refusal(415, "body_unknown", f"A body of type {request.mimetype[:80]} is not read here: send a form or a JSON object.")
     if request.files:
         raise Refusal(400, "request_invalid", "No file is taken here.", [Problem("This is a file.", name[:80]) for name in request.files])
-    return requests.check(schema, of_form())
+    return of_form()
 
 
 def read_small_body() -> None:

@@ -4,7 +4,7 @@ import json as json_module
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -97,7 +97,7 @@ def take_request_id() -> None:
     g.request_id = given if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def answer_error(error: Exception) -> Response:
+def answer_error(error: Exception, refuse: Callable[[Refusal], Response] = refuse) -> Response:
     """Reply to whatever a route has raised: what it says of the request is told, what it says of us goes to the log alone."""
     refusal = _refusal_of(error)
     if refusal is None:

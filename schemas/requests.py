@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
 from errors import Problem, Refusal
 
@@ -63,6 +63,15 @@ class Request(Schema):
         """Refuse unknown fields."""
 
         unknown = RAISE
+
+
+class ForeignRequest(Request):
+    """The base of requests as other systems' clients send them: a field that is not known is passed over."""
+
+    class Meta(Request.Meta):
+        """Pass over unknown fields."""
+
+        unknown = EXCLUDE
 
 
 def _choice(*allowed: str, **kwargs: Any) -> fields.String:

@@ -1,0 +1,44 @@
+"""What the other systems' routes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, request
+from marshmallow import Schema
+
+from errors import Problem, Refusal
+from routes import fields, replies
+from schemas.requests import check
+
+
+def blueprint(name: str, prefix: str, refuse: Callable[[Refusal], Response] = replies.refuse) -> Blueprint:
+    """Make the blueprint of a system, whose refusals are replied to by `refuse`, in the system's own form."""
+    made = Blueprint(name, __name__, url_prefix=prefix)
+    made.register_error_handler(Exception, partial(replies.answer_error, refuse=refuse))
+    return made
+
+
+def of_query(schema: Schema) -> dict[str, Any]:
+    """Return the fields of the query string that the schema knows, checked; names that it does not know are passed over."""
+    known = _known(schema)
+    return check(schema, fields.once([(name, text) for name, text in request.args.items(multi=True) if name in known]))
+
+
+def of_body(schema: Schema) -> dict[str, Any]:
+    """Return the fields of a small form or JSON object, checked; names that the schema does not know are passed over."""
+    refuse_in_query(schema)
+    return check(schema, fields.given_in_body())
+
+
+def refuse_in_query(schema: Schema) -> None:
+    """Refuse the fields of a body where they stand in the query string: passed over like an unknown one, `mode` would mean an import."""
+    problems = [Problem("This belongs in the body.", name) for name in request.args if name in _known(schema)]
+    if problems:
+        raise Refusal(400, "field_in_query", "The query string holds fields.", problems)
+
+
+def _known(schema: Schema) -> set[str]:
+    return {field.data_key or name for name, field in schema.fields.items()}

@@ -1,0 +1,1 @@
+"""The requests of other import systems' clients, as their documentation shows them, answered as it says."""
