@@ -1,5 +1,6 @@
 """Control files, kept by digest, and the names that point to them."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ import clock
 from catalog.database import insert, reading, writing
 from catalog.keys import Key
 from catalog.states import TableKey
-from catalog.tables import control_names, controls
+from catalog.tables import control_comments, control_moves, control_names, controls
 
 # A row for each name, or one without. Made once, since putting a statement together takes longer than to run it.
 _WITH_NAMES = select(*controls.c, control_names.c.name).outerjoin(control_names).order_by(control_names.c.name)
@@ -41,12 +42,24 @@ class Name:
     moved_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A control file with one of the comments that it was uploaded with."""
+
+    digest: str
+    comment: str
+    created_at: datetime  # of the first upload with this comment
+
+
 def add(engine: Engine, digest: str, *, key_id: str, tables: Iterable[TableKey], comment: str = "", name: str | None = None) -> None:
-    """Note a control file whose bytes are in the spool, and move `name` to it. A repeated call changes nothing."""
+    """Note a control file whose bytes are in the spool, with this comment, and move `name` to it. A repeated call changes nothing."""
     now = clock.now()
     row = {"digest": digest, "comment": comment, "key_id": key_id, "created_at": now, "tables": [list(t) for t in tables]}
     with writing(engine) as connection:
         connection.execute(insert(connection, controls).on_conflict_do_nothing(), row)
+        entry = {"digest": digest, "comment": comment, "key_id": key_id, "created_at": now}
+        entry["comment_digest"] = hashlib.sha256(comment.encode()).hexdigest()
+        connection.execute(insert(connection, control_comments).on_conflict_do_nothing(), entry)
         if name is not None:
             _move(connection, name, digest, key_id, now)
 
@@ -57,6 +70,8 @@ def _move(connection: Connection, name: str, digest: str, key_id: str, now: date
         index_elements=["name"], set_=moved, where=control_names.c.digest != digest
     )
     connection.execute(upsert, {"name": name} | moved)
+    past = {"name": name, "digest": digest, "moved_at": now}
+    connection.execute(insert(connection, control_moves).on_conflict_do_nothing(), past)
 
 
 def get(engine: Engine, digest: str) -> Control | None:
@@ -84,6 +99,21 @@ def names(engine: Engine) -> list[Name]:
     query = select(control_names.c.name, control_names.c.digest, control_names.c.moved_at).order_by(control_names.c.name)
     with reading(engine) as connection:
         return [Name(*row) for row in connection.execute(query)]
+
+
+def entries(engine: Engine, *, limit: int = 1000) -> list[Entry]:
+    """Return the control files with their comments, newest first: one that came with two comments is there twice."""
+    of = control_comments.c
+    query = select(of.digest, of.comment, of.created_at).order_by(of.created_at.desc(), of.digest, of.comment_digest).limit(limit)
+    with reading(engine) as connection:
+        return [Entry(*row) for row in connection.execute(query)]
+
+
+def was_named(engine: Engine, digest: str, name: str) -> bool:
+    """Tell whether this name points, or ever pointed, to the control file."""
+    query = select(control_moves.c.name).where(control_moves.c.name == name, control_moves.c.digest == digest)
+    with reading(engine) as connection:
+        return connection.scalar(query) is not None
 
 
 def is_allowed(control: Control, key: Key) -> bool:

@@ -14,10 +14,10 @@ _FOLDER = Path(__file__).parent / "migrations"
 _UPGRADE_LOCK = 0x1AD1_0002  # the advisory lock that makes upgrades take turns
 
 
-def upgrade(url: str) -> None:
-    """Bring the catalog at `url` to the newest version; make it where there is none. Safe to repeat, and to run twice at once.
+def upgrade(url: str, version: str = "head") -> None:
+    """Bring the catalog at `url` to the newest version (or to `version`); make it where there is none.
 
-    The upgrade is one transaction: it is done in full or not at all.
+    Safe to repeat, and to run twice at once. The upgrade is one transaction: it is done in full or not at all.
     """
     engine = connect(url)
     if engine.dialect.name == "sqlite" and engine.url.database:
@@ -29,7 +29,7 @@ def upgrade(url: str) -> None:
             config = Config()
             config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
     finally:
         engine.dispose()
 

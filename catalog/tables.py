@@ -55,6 +55,26 @@ control_names = Table(
     Index("ix_control_names_digest", "digest"),
 )
 
+# Every comment that a control file was uploaded with: one file may serve several purposes.
+control_comments = Table(
+    "control_comments",
+    metadata,
+    Column("digest", String, ForeignKey(controls.c.digest), primary_key=True),
+    Column("comment_digest", String, primary_key=True),  # SHA-256, since a comment may be too long for an index
+    Column("comment", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Every control file that a name has ever pointed to: by this a batch is known as the name's after the name has moved on.
+control_moves = Table(
+    "control_moves",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("digest", String, ForeignKey(controls.c.digest), primary_key=True),
+    Column("moved_at", UtcDateTime, nullable=False),  # the first time
+)
+
 files = Table(
     "files",
     metadata,

@@ -6,6 +6,7 @@ from typing import cast
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
+from marshmallow import Schema
 
 from catalog import controls
 from catalog.controls import Control
@@ -30,6 +31,11 @@ _FORM_BYTES = 64 * 1024  # what a form may have besides its file
 def upload_control() -> ResponseReturnValue:
     """Check and store a control file, move its names to it, and reply with its digest."""
     refuse_query()
+    return take_control(ControlRequest())
+
+
+def take_control(schema: Schema) -> ResponseReturnValue:
+    """Do so with a form whose text fields (comment, name) are of this shape."""
     if caller().control_names is not None:
         raise Refusal(403, "key_limited", "This key is limited to some control files, so it may not upload others.")
     memory = _Memory()
@@ -39,7 +45,7 @@ def upload_control() -> ResponseReturnValue:
                 400, "request_invalid", "A control file is needed.", [Problem("Missing: send it as -F file=@control.yaml.", "file")]
             )
         upload.check()
-        fields = check(ControlRequest(), upload.fields)
+        fields = check(schema, upload.fields)
     told_apart = [memory.digest, *(text for pair in sorted(upload.fields.items()) for text in pair)]
     return once(told_apart, lambda: _store(bytes(memory.data), fields["comment"], fields["name"]))
 
@@ -81,11 +87,19 @@ def get_control(digest_or_name: str) -> ResponseReturnValue:
 @routes.get("/controls")
 @requires("read", "import", "control")
 def list_controls() -> ResponseReturnValue:
-    """List the names of control files: as JSON, or as lines of name, digest and when the name was last moved."""
+    """List the names of control files as lines of name, digest and when the name was last moved; as JSON, every upload's comment too."""
     named = [n for n in controls.names(parts().catalog) if is_named_for_caller(n.name)]
     if replies.wants_json():
-        return replies.json({"controls": [{"name": n.name, "digest": n.digest, "moved_at": n.moved_at} for n in named]})
+        listed = [{"name": n.name, "digest": n.digest, "moved_at": n.moved_at} for n in named]
+        return replies.json({"controls": listed, "uploads": _uploads({n.digest for n in named})})
     return replies.text("".join(f"{n.name}\t{n.digest}\t{n.moved_at:%Y-%m-%dT%H:%M:%SZ}\n" for n in named))
+
+
+def _uploads(named: set[str]) -> list[dict[str, object]]:
+    """Return the uploaded control files with their comments, newest first; to a limited key only those that its names point to."""
+    entries = controls.entries(parts().catalog)
+    seen = entries if caller().control_names is None else [e for e in entries if e.digest in named]
+    return [{"digest": e.digest, "comment": e.comment, "created_at": e.created_at} for e in seen]
 
 
 def usable_control(digest_or_name: str) -> Control:

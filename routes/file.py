@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
-from marshmallow import ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate
 
 from catalog import batches, files
 from catalog.batches import Batch, State
@@ -46,11 +47,16 @@ class FileRequest(Request):
 def upload_file() -> ResponseReturnValue:
     """Store a data file (or take one that was uploaded before, by its digest), give it to a batch, and reply with its digest."""
     refuse_query()
+    return take_file(FileRequest(), visible_batch)
+
+
+def take_file(schema: Schema, find_batch: Callable[[str], Batch]) -> ResponseReturnValue:
+    """Do so with a form whose text fields are of this shape, `find_batch` giving or refusing the batch that they name."""
     with receive_form(request, parts().spool, parts().settings.max_upload_bytes) as upload:
-        given = check(FileRequest(), upload.fields)
+        given = check(schema, upload.fields)
         digest = _digest(upload, given)
         told_apart = [digest, *(text for pair in sorted(upload.fields.items()) for text in pair)]
-        return once(told_apart, lambda: _store(upload, digest, given))
+        return once(told_apart, lambda: _store(upload, digest, given, find_batch(given["batch"])))
 
 
 def _digest(upload: Upload, given: dict[str, Any]) -> str:
@@ -64,8 +70,8 @@ def _digest(upload: Upload, given: dict[str, Any]) -> str:
     return _checked_digest(given["digest"])
 
 
-def _store(upload: Upload, digest: str, given: dict[str, Any]) -> Response:
-    batch, name = visible_batch(given["batch"]), given["name"]
+def _store(upload: Upload, digest: str, given: dict[str, Any], batch: Batch) -> Response:
+    name = given["name"]
     # All that can be refused is refused before anything is stored; what changes in between, `attach` refuses again.
     refuse_unknown_name(batch, name)
     refuse_late_or_taken(batch, name, digest, given["replace"])

@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 
 import clock
 from catalog import batches, controls
-from catalog.batches import Batch, Execution, Mode, Options
+from catalog.batches import Batch, Execution, Mode, Options, Scheduled
 from engine.control import required_files
 from errors import Problem, Refusal
 from jobs import queues
@@ -35,16 +35,19 @@ def schedule_batch() -> ResponseReturnValue:
 
 @idempotent
 def _scheduled(given: dict[str, Any]) -> ResponseReturnValue:
-    batch = visible_batch(given["batch"])
-    _refuse_missing(batch)
-    options = options_of(given)
-    control = controls.get(parts().catalog, batch.control)
-    tables = control.tables if control else ()
-    scheduled = batches.schedule(parts().catalog, batch.id, options, tables, refuse_if_busy=given["when_busy"] == "refuse")
+    batch, options = visible_batch(given["batch"]), options_of(given)
+    scheduled = put_into_queue(batch, options, refuse_if_busy=given["when_busy"] == "refuse")
     reply = replies.bare("SCHEDULED", {"status": "SCHEDULED", "batch": batch.id, "run": scheduled.run, "mode": options.mode})
     if not scheduled.is_repeat:
         announce(batch.id, options, reply)
     return reply
+
+
+def put_into_queue(batch: Batch, options: Options, *, refuse_if_busy: bool = False) -> Scheduled:
+    """Put a batch that has all its files into the queue; who has done so announces it."""
+    _refuse_missing(batch)
+    control = controls.get(parts().catalog, batch.control)
+    return batches.schedule(parts().catalog, batch.id, options, control.tables if control else (), refuse_if_busy=refuse_if_busy)
 
 
 def options_of(given: dict[str, Any]) -> Options:

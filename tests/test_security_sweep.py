@@ -25,7 +25,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 TEMPLATES = {f"/api/control/<digest_or_name>/template.{ending}" for ending in ("csv", "xlsx")}
 TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES}
 BY_IMPORT = {"/api/file/<digest>", *TO_PREPARE}  # what an import needs to look at
-BY_CONTROL = {"/api/control", *TO_PREPARE}
+BY_CONTROL = {"/api/control", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
 
 def may(method: str, rule: str, permission: str) -> bool:

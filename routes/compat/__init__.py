@@ -10,7 +10,9 @@ from typing import Any
 
 from flask import Blueprint
 
-BLUEPRINTS: tuple[Blueprint, ...] = ()
+from routes.compat import haplo
+
+BLUEPRINTS: tuple[Blueprint, ...] = (haplo.routes,)
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
