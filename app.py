@@ -28,6 +28,7 @@ from routes import (
     cors,
     fields,
     file,
+    handle,
     health,
     imports,
     replies,
@@ -44,8 +45,8 @@ from spool import open_spool
 R = TypeVar("R")
 
 BLUEPRINTS = (
-    control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, imports.routes, status.routes, results.routes,
-    batches.routes, templates.routes, health.routes, *compat.BLUEPRINTS,
+    control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
+    results.routes, batches.routes, templates.routes, health.routes, *compat.BLUEPRINTS,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {

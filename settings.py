@@ -188,6 +188,9 @@ class Settings:
     keep_files_days: int = _setting(
         count, "30", "How long a data file is kept after it was last sent or given to a batch, and after the end of the last run with it."
     )
+    temporary_minutes: int = _setting(
+        count, "60", "How long a file sent by a handle, and to no directory, is kept. A batch that is made of it keeps it for longer."
+    )
     keep_results_days: int = _setting(count, "365", "How long the results of a run are kept after its end. Its counts are kept for good.")
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
     max_field_chars: int = _setting(count, "1048576", "The longest cell of a file, in characters.")

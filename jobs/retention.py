@@ -7,6 +7,7 @@ nobody has sent for long: others may be on their way to a name. A kill in betwee
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 from itertools import islice
 
@@ -31,6 +32,11 @@ def broken_off_uploads(_catalog: Engine, spool: Spool, settings: Settings) -> No
         log.info("deleted %d broken-off uploads", gone)
 
 
+def temporary_files(catalog: Engine, spool: Spool, settings: Settings) -> None:
+    """Give up the handles whose time is over, and delete at once the bytes that nothing else refers to."""
+    _delete_unnamed(catalog, spool, retention.expire_handles(catalog), settings.temporary_minutes * 60)
+
+
 def files_and_results(catalog: Engine, spool: Spool, settings: Settings) -> None:
     """Give up files and results whose time is over, and delete the bytes that nothing refers to."""
     unused_since = clock.now() - timedelta(days=settings.keep_files_days)
@@ -42,8 +48,12 @@ def files_and_results(catalog: Engine, spool: Spool, settings: Settings) -> None
         log.info("the results of %d runs were kept for %d days", results, settings.keep_results_days)
     # Not younger than all that is kept: where the catalog is not the one that the spool belongs to, somebody will have noticed by then.
     unused_seconds = min(settings.keep_files_days, settings.keep_results_days) * DAY_SECONDS
-    stored = spool.digests(unused_seconds)
-    while some := list(islice(stored, LOOKED_UP)):
+    _delete_unnamed(catalog, spool, spool.digests(unused_seconds), unused_seconds)
+
+
+def _delete_unnamed(catalog: Engine, spool: Spool, digests: Iterable[str], unused_seconds: float) -> None:
+    asked = iter(digests)
+    while some := list(islice(asked, LOOKED_UP)):
         for digest in sorted(retention.unnamed(catalog, some)):
             if spool.delete(digest, unused_seconds):
                 log.info("deleted %s from the spool", digest)

@@ -86,7 +86,7 @@ class Sweep:
     def tidy(self) -> None:
         """Delete what is kept no longer, each kind for itself: an outage of one place keeps nothing of the others."""
         self._safely(self._forget_replies)
-        for step in (retention.broken_off_uploads, retention.files_and_results):
+        for step in (retention.broken_off_uploads, retention.temporary_files, retention.files_and_results):
             self._safely(partial(step, self.catalog, self.spool, self.settings))
 
     def _forget_replies(self) -> None:

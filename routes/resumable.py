@@ -281,7 +281,7 @@ def _refuse_offset(held: HeldUpload, offset: int) -> None:
 def _visible(upload_id: str) -> tuple[dict[str, Any], int]:
     """Return an upload that the caller may see, and how many bytes of it have come; UploadUnknown, which is 404, for any other."""
     facts, size = parts().spool.uploads.find(upload_id)
-    if not caller().can_see(facts["key_id"]):
+    if "handle" in facts or not caller().can_see(facts["key_id"]):  # parts of a file with a handle are not this protocol's
         raise UploadUnknown(upload_id)
     return facts, size
 

@@ -58,3 +58,15 @@ class BatchReply(Schema):
     scheduled_at = Moment(attribute="run.scheduled_at", dump_default=None)
     started_at = Moment()
     completed_at = Moment()
+
+
+class HandleReply(Schema):
+    """A file that was sent by a handle."""
+
+    handle = fields.String()
+    digest = fields.String()
+    size = fields.Integer()
+    directory = fields.String()
+    name = fields.String()
+    created_at = Moment()
+    expires_at = Moment()

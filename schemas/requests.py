@@ -127,6 +127,7 @@ class ImportRequest(BatchRequest, ScheduleRequest):
     name = Text(load_default=None, validate=validate.Length(min=1, max=255))
     format = _choice(*FORMATS, load_default=None)
     separator = Text(load_default=None, validate=validate.Length(equal=1))
+    handle = Text(load_default=None)
     sha256 = Text(load_default=None)
     fail = _choice("rows", load_default=None)
 
