@@ -20,6 +20,7 @@ from errors import LadingError, TargetUnavailable
 from jobs import queues
 from routes import (
     Parts,
+    api_docs,
     auth,
     batch,
     batches,
@@ -46,7 +47,7 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
-    results.routes, batches.routes, templates.routes, health.routes, *compat.BLUEPRINTS,
+    results.routes, batches.routes, templates.routes, health.routes, api_docs.routes, *compat.BLUEPRINTS,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {

@@ -20,10 +20,11 @@ from catalog.handles import Handle
 from errors import Refusal, UploadUnknown
 from routes import download, fields, parts, replies
 from routes.auth import caller, requires
+from routes.described import BYTES, Reply, described
 from routes.file import can_be_shown
 from routes.upload import Upload, receive_body, receive_form, too_large
-from schemas.replies import HandleReply
-from schemas.requests import Request, Text
+from schemas.replies import HandleReply, HandlesReply, PartReply
+from schemas.requests import Request, Text, about
 from spool import HeldUpload, Spool
 
 routes = Blueprint("handle", __name__, url_prefix="/api")
@@ -38,15 +39,18 @@ _LISTED = 100
 class HandleQuery(Request):
     """Where a file is kept, and what it is called."""
 
-    directory = Text(load_default=None, validate=[validate.Length(min=1, max=100), can_be_shown])
-    name = Text(load_default="", validate=[validate.Length(max=200), can_be_shown])
+    directory = Text(
+        load_default=None, validate=[validate.Length(min=1, max=100), can_be_shown],
+        metadata=about("Where the file is kept until it is given up; without it, for `TEMPORARY_MINUTES`."),
+    )  # fmt: skip
+    name = Text(load_default="", validate=[validate.Length(max=200), can_be_shown], metadata=about("For people."))
 
 
 class HandlesQuery(Request):
     """Which files are listed."""
 
-    directory = Text(load_default=None)
-    after = Text(load_default="")
+    directory = Text(load_default=None, metadata=about("Only files of this directory."))
+    after = Text(load_default="", metadata=about("`after` of the page before."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,11 @@ class Span:
 
 @routes.put("/handle/<handle>")
 @requires("import")
+@described(
+    query=HandleQuery, takes=(BYTES, "multipart/form-data"),
+    headers=("Content-Range", "Content-Digest", "Repr-Digest"), refuses=(404, 409, 423, 507),
+    replies={200: Reply(HandleReply), 206: Reply(PartReply, says=("Upload-Offset",), description="The part has come; more is to follow.")},
+)  # fmt: skip
 def put_handle(handle: str) -> ResponseReturnValue:
     """Store a file (curl -T), or by Content-Range a part of one, under a handle of the client's choosing."""
     given = fields.of_query(HandleQuery())
@@ -83,6 +92,7 @@ def put_handle(handle: str) -> ResponseReturnValue:
 
 @routes.get("/handle/<handle>")
 @requires("read", "import")
+@described(replies={200: Reply(HandleReply, types=())})
 def get_handle(handle: str) -> ResponseReturnValue:
     """Tell what is known of a file that was sent by a handle: digest, size, directory, and how long it is kept."""
     return replies.json(_told(known(handle)))
@@ -90,6 +100,7 @@ def get_handle(handle: str) -> ResponseReturnValue:
 
 @routes.delete("/handle/<handle>")
 @requires("import")
+@described(replies={204: Reply(types=())})
 def forget_handle(handle: str) -> ResponseReturnValue:
     """Give up a file that was sent by a handle; a batch that was made of it keeps it."""
     handles.give_up(parts().catalog, caller().id, handle_of(handle))
@@ -98,6 +109,7 @@ def forget_handle(handle: str) -> ResponseReturnValue:
 
 @routes.get("/handles")
 @requires("read", "import")
+@described(query=HandlesQuery, replies={200: Reply(HandlesReply)})
 def list_handles() -> ResponseReturnValue:
     """List the files that the key has sent by handles, all or those of a directory, in the order of the handles."""
     wanted = fields.of_query(HandlesQuery())

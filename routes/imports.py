@@ -22,6 +22,7 @@ from routes import download, fields, parts, replies
 from routes.auth import caller, requires
 from routes.batch import addresses_of
 from routes.control import usable_control
+from routes.described import BYTES, CSV, TEXT, Reply, described
 from routes.handle import known
 from routes.idempotency import once
 from routes.results import first_page, whole_log
@@ -29,6 +30,7 @@ from routes.schedule import announce, options_of, refuse_missing
 from routes.status import details, import_exit, line_of, settled_batch
 from routes.upload import Upload, receive_body, receive_form
 from schemas import control as control_files
+from schemas.replies import ImportAccepted, ImportLine, ImportSettled
 from schemas.requests import ImportRequest, check
 
 routes = Blueprint("imports", __name__, url_prefix="/api")
@@ -38,6 +40,12 @@ _BY_TYPE = {
     "application/x-ndjson": "jsonl", "application/jsonlines": "jsonl", "application/x-jsonlines": "jsonl", "application/json": "json",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }  # fmt: skip
+_SETTLED = Reply(
+    (ImportSettled, ImportLine),
+    types=(CSV, TEXT),
+    says=("Import-Exit", "Location", "Queue-Delayed"),
+    description="The import is over: its results.",
+)
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
 _NOT_OF_THE_IMPORT = ("wait", "fail")  # how the reply is wanted; a repeated request may want it otherwise
@@ -66,6 +74,12 @@ class Started:
 
 @routes.route("/import/<digest_or_name>", methods=["POST", "PUT"])
 @requires("import")
+@described(
+    query=ImportRequest, takes=(*_BY_TYPE, BYTES, "multipart/form-data"),
+    headers=("Idempotency-Key", "Content-Digest", "Repr-Digest", "Prefer"),
+    refuses=(404, 409, 410, 422, 507),
+    replies={200: _SETTLED, 202: Reply(ImportAccepted, says=("Location", "Queue-Delayed")), 422: _SETTLED},
+)  # fmt: skip
 def import_data(digest_or_name: str) -> ResponseReturnValue:
     """Import the body, a form's file, or what a handle knows; reply with the batch, or with its results if they are waited for."""
     accepted, given = (_known if "handle" in request.args else _taken)(digest_or_name)

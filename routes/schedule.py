@@ -14,9 +14,11 @@ from errors import Problem, Refusal
 from jobs import queues
 from routes import fields, parts, replies
 from routes.auth import requires, visible_batch
+from routes.described import Reply, described
 from routes.idempotency import idempotent
 from routes.status import import_exit, settled_batch
 from schemas import control as control_files
+from schemas.replies import ScheduledReply
 from schemas.requests import ScheduleRequest
 
 routes = Blueprint("schedule", __name__, url_prefix="/api")
@@ -24,6 +26,10 @@ routes = Blueprint("schedule", __name__, url_prefix="/api")
 
 @routes.post("/schedule")
 @requires("import")
+@described(
+    form=ScheduleRequest, headers=("Idempotency-Key",), refuses=(404, 410),
+    replies={200: Reply(ScheduledReply, says=("Import-Exit", "Queue-Delayed"))},
+)  # fmt: skip
 def schedule_batch() -> ResponseReturnValue:
     """Put a batch into the queue; with `wait`, reply when it is finished, `Import-Exit` saying how."""
     given = fields.of_body(ScheduleRequest())

@@ -12,8 +12,9 @@ from catalog.batches import Batch, Mode, State
 from errors import Refusal
 from routes import fields, parts, replies
 from routes.auth import batch_id_of, requires, visible_batch
+from routes.described import Reply, described
 from routes.results import first_errors
-from schemas.replies import BatchReply, FileReply
+from schemas.replies import BatchReply, FileReply, StatusReply
 from schemas.requests import StatusQuery
 
 routes = Blueprint("status", __name__, url_prefix="/api")
@@ -24,6 +25,13 @@ _LONGEST_PAUSE_SECONDS = 0.25
 
 @routes.get("/batch/<batch>")
 @requires("read")
+@described(
+    query=StatusQuery,
+    replies={
+        200: Reply(StatusReply, says=("Import-Exit", "Retry-After")),
+        422: Reply(StatusReply, says=("Import-Exit",), description="With `fail=rows`: records were refused."),
+    },
+)
 def get_status(batch: str) -> ResponseReturnValue:
     """Tell how a batch stands: one line, or JSON; with `wait`, as soon as it is finished."""
     query = fields.of_query(StatusQuery())
