@@ -220,6 +220,22 @@ class Settings:
         settings._check()
         return settings
 
+    @classmethod
+    def problems(cls, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return what is wrong with each setting that is, by its variable; what is wrong of several together only where each is good."""
+        found = {}
+        for f in fields(cls):
+            try:
+                _read(f.name.upper(), f.metadata, env)
+            except SettingInvalid as invalid:
+                found[f.name.upper()] = str(invalid)
+        if not found:
+            try:
+                cls.from_environment(env)
+            except SettingInvalid as invalid:
+                found[str(invalid).partition(" ")[0]] = str(invalid)
+        return found
+
     def _check(self) -> None:
         """Refuse settings that are good one by one but not together."""
         if self.heartbeat_seconds * 2 > self.lease_seconds:

@@ -5,7 +5,7 @@ by whoever gives it to a batch or schedules one, and by the sweep before it look
 that is gone has no row in `uploads`; that in `files` stays while batches tell of it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists, or_, select, update
@@ -81,6 +81,20 @@ def expire_handles(engine: Engine) -> list[str]:
     with writing(engine) as connection:
         old = delete(handles).where(handles.c.expires_at <= clock.now()).returning(handles.c.digest)
         return sorted(set(connection.scalars(old)))
+
+
+def named(engine: Engine) -> Iterator[tuple[str, str]]:
+    """Yield (digest, what it is) of all that the spool must hold: files, control files, results. A digest may come more than once."""
+    kinds = {
+        "file": uploads.c.digest,
+        "control file": controls.c.digest,
+        "results": runs.c.results_digest,
+        "temporary file": handles.c.digest,
+    }
+    for what, column in kinds.items():
+        with reading(engine) as connection:
+            found = connection.execution_options(yield_per=_AT_ONCE).scalars(select(column).where(column.is_not(None)).distinct())
+            yield from ((digest, what) for digest in found)
 
 
 def unnamed(engine: Engine, digests: Collection[str]) -> set[str]:

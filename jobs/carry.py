@@ -65,6 +65,7 @@ class Means:
     worker: str  # its name
     scratch: Path  # a folder for temporary files
     is_stopping: Callable[[], bool]
+    is_draining: bool = True  # the next batch is claimed as one ends
 
 
 def carry(means: Means, claim: Claim) -> Claim | None:
@@ -228,7 +229,7 @@ class _Carrier:
     def _end(self, ending: Ending) -> Claim | None:
         """Say how the run ended, only now that its rows and its results are durable, and claim the next batch in the same breath."""
         means, claim, following = self._means, self._claim, None
-        if means.is_stopping():
+        if means.is_stopping() or not means.is_draining:
             is_ended = batches.finish(
                 means.catalog, claim.batch_id, claim.fence, **{f.name: getattr(ending, f.name) for f in fields(ending)}
             )

@@ -97,7 +97,7 @@ class Sweep:
     def tidy(self) -> None:
         """Delete what is kept no longer, each kind for itself: an outage of one place keeps nothing of the others."""
         self._safely(self._forget_replies)
-        for step in (retention.broken_off_uploads, retention.temporary_files, retention.files_and_results):
+        for step in retention.STEPS:
             self._safely(partial(step, self.catalog, self.spool, self.settings))
 
     def _forget_replies(self) -> None:
@@ -105,7 +105,7 @@ class Sweep:
         if replies:
             log.info("deleted %d replies that were kept for repeated requests", replies)
 
-    def _safely(self, step: Callable[[], None]) -> None:
+    def _safely(self, step: Callable[[], object]) -> None:
         """Take a step; an outage is logged, and the next round tries again."""
         try:
             step()
