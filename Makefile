@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 pytho
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run demo test test-all crash fuzz soak lint format bench docs lock clean
+.PHONY: help run demo test test-all crash fuzz soak lint format bench browser pictures docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,12 @@ soak: .venv/.installed ## 20 clients against two web processes and two workers, 
 fuzz: .venv/.installed ## feed readers, converters and control files with made-up bytes; FUZZ_MINUTES=10 for each, FUZZ="json" for one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+browser: ## install the browser that the tests of the pages need, where there is none (Debian: as root)
+	@command -v "$${CHROMIUM:-chromium}" chromium-browser google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+
+pictures: .venv/.installed ## take the pictures of the pages that the docs show
+	PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/test_pages_browser.py
 
 lint: .venv/.installed ## check style, types and known dangers
 	$(BIN)/ruff check .

@@ -174,7 +174,12 @@ class Settings:
     min_bytes_per_second: int = _setting(
         size, "1 KiB", "How fast a client must send at least, on the average of STALL_SECONDS of waiting for it; a slower one is cut off."
     )
-    secret_key: str | None = _setting(secret, None, "Signs cookies. Nothing uses cookies so far, so it may be left unset.", is_secret=True)
+    secret_key: str | None = _setting(
+        secret,
+        None,
+        "Signs what is kept outside the catalog. Nothing is so far: sessions of the pages are in the catalog, so it may be left unset.",
+        is_secret=True,
+    )
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
     cors_origins: tuple[str, ...] | None = _setting(
         origins,
@@ -187,9 +192,6 @@ class Settings:
     )
     keep_files_days: int = _setting(
         count, "30", "How long a data file is kept after it was last sent or given to a batch, and after the end of the last run with it."
-    )
-    temporary_minutes: int = _setting(
-        count, "60", "How long a file sent by a handle, and to no directory, is kept. A batch that is made of it keeps it for longer."
     )
     keep_results_days: int = _setting(count, "365", "How long the results of a run are kept after its end. Its counts are kept for good.")
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
@@ -211,6 +213,9 @@ class Settings:
     )
     run_attempts: int = _setting(count, "3", "How often a run is tried before it fails.")
     idempotency_hours: int = _setting(count, "24", "How long the first reply to an `Idempotency-Key` is kept.")
+    session_idle_minutes: int = _setting(
+        count, "60", "How long a session of the pages lasts that nobody uses. None lasts longer than 12 hours."
+    )
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")
 
     @classmethod
@@ -219,22 +224,6 @@ class Settings:
         settings = cls(**{f.name: _read(f.name.upper(), f.metadata, env) for f in fields(cls)})
         settings._check()
         return settings
-
-    @classmethod
-    def problems(cls, env: Mapping[str, str] = os.environ) -> dict[str, str]:
-        """Return what is wrong with each setting that is, by its variable; what is wrong of several together only where each is good."""
-        found = {}
-        for f in fields(cls):
-            try:
-                _read(f.name.upper(), f.metadata, env)
-            except SettingInvalid as invalid:
-                found[f.name.upper()] = str(invalid)
-        if not found:
-            try:
-                cls.from_environment(env)
-            except SettingInvalid as invalid:
-                found[str(invalid).partition(" ")[0]] = str(invalid)
-        return found
 
     def _check(self) -> None:
         """Refuse settings that are good one by one but not together."""

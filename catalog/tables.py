@@ -35,6 +35,19 @@ keys = Table(
     Column("last_used_at", UtcDateTime),
 )
 
+# Of the pages: who is signed in (or has a code that signs in once), under the digest of a secret that only the browser has.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("key_id", String, ForeignKey(keys.c.id), nullable=False),
+    Column("is_code", Boolean, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Index("ix_sessions_expires_at", "expires_at"),
+)
+
 controls = Table(
     "controls",
     metadata,
@@ -91,23 +104,6 @@ uploads = Table(
     Column("key_id", String, primary_key=True),
     Column("name", String, primary_key=True),
     Column("created_at", UtcDateTime, nullable=False),
-)
-
-# Files that a client knows by a handle of its own choosing: for a time, or kept in a directory. Of these `uploads` tells nothing.
-handles = Table(
-    "handles",
-    metadata,
-    Column("key_id", String, primary_key=True),
-    Column("handle", String, primary_key=True),  # a UUID
-    Column("directory", String),  # null: none, so that it is kept for a time only
-    Column("name", String, nullable=False),
-    Column("digest", String, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("expires_at", UtcDateTime),  # null: kept until it is given up
-    Index("ux_handles_directory_name", "key_id", "directory", "name", unique=True),  # names in no directory may be alike
-    Index("ix_handles_digest", "digest"),
-    Index("ix_handles_expires_at", "expires_at"),
 )
 
 queue_place = Sequence(

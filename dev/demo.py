@@ -46,6 +46,13 @@ def make_key(env: dict[str, str]) -> str:
     return subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout.strip()
 
 
+def make_link(address: str, env: dict[str, str]) -> str:
+    """Make an address of the pages that signs in once, and return it."""
+    command = [sys.executable, "-m", "flask", "admin", "link"]
+    link_env = env | {"PUBLIC_URL": address}
+    return subprocess.run(command, cwd=ROOT, env=link_env, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout.strip()
+
+
 def run_import(address: str, key: str, folder: Path) -> str:
     """Run the example's four steps in `folder`, which gets results.csv; return what the script said."""
     env = os.environ | {"LADING": address, "KEY": key}
@@ -126,7 +133,8 @@ def main(folder: Path = ROOT / "var" / "demo") -> int:
                 if is_short:
                     return 0 if is_right else 1
                 print(f"\nLading runs at {stack.address}, until Ctrl-C. To import the same again, which changes nothing and says so:")
-                print(f"  LADING={stack.address} KEY={key} examples/import.sh", flush=True)
+                print(f"  LADING={stack.address} KEY={key} examples/import.sh")
+                print(f"To see it in the browser, an address that signs in once:\n  {make_link(stack.address, stack.env)}", flush=True)
                 stack.watch()
     except Stopped:
         print("Stopped.")

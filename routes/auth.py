@@ -32,12 +32,11 @@ def requires(*permissions: str, key_header: str | None = None) -> Callable[[Call
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            g.key = _verified_key(key_header)
+            g.key = verified(_token(key_header))
             if not any(g.key.can(permission) for permission in permissions):
                 raise Refusal(403, "permission_missing", f"This key lacks the permission {' or '.join(permissions)}.")
             return view(*args, **kwargs)
 
-        guarded.permissions = permissions  # type: ignore[attr-defined]  # for the API's description
         return guarded
 
     return decorate
@@ -57,11 +56,11 @@ def refuse_keys_in_query() -> None:
         )
 
 
-def _verified_key(key_header: str | None) -> Key:
-    token = request.headers.get(key_header) if key_header and "Authorization" not in request.headers else _token()
+def verified(token: str | None) -> Key:
+    """Return the key that this text is; 401 for any other, 429 where too many came from this address."""
     key = keys.verify(parts().catalog, token) if token else None
     if key is None:
-        _count_failure()
+        count_failure()
         raise Refusal(
             401, "not_authenticated", "A valid key is needed: Authorization: apikey KEY.",
             headers={"WWW-Authenticate": 'apikey realm="lading", Bearer realm="lading", Basic realm="lading", charset="UTF-8"'},
@@ -69,15 +68,17 @@ def _verified_key(key_header: str | None) -> Key:
     return key
 
 
-def _token() -> str | None:
-    """Return the key that was sent, whichever of the three ways it came."""
+def _token(key_header: str | None) -> str | None:
+    """Return the key that was sent, whichever of the three ways it came, or in the header that may stand in for them."""
+    if key_header and "Authorization" not in request.headers:
+        return request.headers.get(key_header)
     sent = request.authorization
     if sent is None:
         return None
     return sent.password if sent.type == "basic" else sent.token if sent.type in ("apikey", "bearer") else None
 
 
-def _count_failure() -> None:
+def count_failure() -> None:
     """Count a failure of this address, and refuse with 429 what comes after too many.
 
     Only failures are held back: many callers may share an address (a proxy's, an office's), and a good key among them must go on working.

@@ -1,5 +1,6 @@
 """Which batches there are."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,28 +10,28 @@ from flask.typing import ResponseReturnValue
 from catalog import listing
 from catalog.batches import Batch, State
 from catalog.listing import Filters, Place
+from errors import Problem, Refusal
 from routes import fields, parts, replies
 from routes.auth import caller, requires
 from routes.control import usable_control
-from routes.described import Reply, described
 from routes.status import line_of
-from schemas.replies import BatchesReply, BatchReply
+from schemas.replies import BatchReply
 from schemas.requests import BatchesQuery
 
 routes = Blueprint("batches", __name__, url_prefix="/api")
 
+_CURSOR = re.compile(r"([0-9]{1,17})-([0-9]{1,16})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @routes.get("/batches")
 @requires("read")
-@described(query=BatchesQuery, refuses=(404,), replies={200: Reply(BatchesReply, says=("Next-Cursor",))})
 def list_batches() -> ResponseReturnValue:
     """List the batches that the key may see, newest first: a page of JSON with the cursor of the next, or a line for each."""
     query = fields.of_query(BatchesQuery())
-    found = listing.newest(parts().catalog, caller(), _filters(query), after=_place(query["cursor"]), limit=query["limit"] + 1)
+    found = listing.newest(parts().catalog, caller(), _filters(query), after=place_of(query["cursor"]), limit=query["limit"] + 1)
     page = found[: query["limit"]]
-    following = _cursor(page[-1]) if len(found) > len(page) else None
+    following = cursor_of(page[-1]) if len(found) > len(page) else None
     if replies.wants_json():
         return replies.json({"batches": BatchReply(many=True).dump(page), "next": following})
     reply = replies.text("".join(f"{batch.id} {line_of(batch)}\n" for batch in page))
@@ -45,12 +46,16 @@ def _filters(query: dict[str, Any]) -> Filters:
     return Filters(state, control, query["creation_path"], query["since"], query["key"])
 
 
-def _cursor(batch: Batch) -> str:
+def cursor_of(batch: Batch) -> str:
+    """Return what stands for a batch's place in the list."""
     return f"{(batch.created_at - _EPOCH) // timedelta(microseconds=1)}-{batch.id}"
 
 
-def _place(cursor: str | None) -> Place | None:
+def place_of(cursor: str | None) -> Place | None:
+    """Return the place that a cursor stands for; 400 for a text that is none."""
     if cursor is None:
         return None
-    made_at, _, batch_id = cursor.partition("-")
-    return _EPOCH + timedelta(microseconds=int(made_at)), int(batch_id)
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise Refusal(400, "request_invalid", "This is no cursor.", [Problem("Take `next` of the page before.", "cursor")])
+    return _EPOCH + timedelta(microseconds=int(found[1])), int(found[2])

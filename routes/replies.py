@@ -78,7 +78,7 @@ def problem_json(refusal: Refusal) -> Response:
     """Reply with a refusal as RFC 9457 has it."""
     body = {
         "type": f"urn:lading:problem:{refusal.code}",
-        "title": _TITLES.get(refusal.status, "Refused"),
+        "title": title_of(refusal.status),
         "status": refusal.status,
         "detail": refusal.detail,
         "code": refusal.code,
@@ -106,6 +106,11 @@ def answer_error(error: Exception, refuse: Callable[[Refusal], Response] = refus
     elif refusal.status >= 500:
         log.warning("request %s: %s: %s", g.request_id, refusal.code, error)
     return refuse(refusal)
+
+
+def title_of(status: int) -> str:
+    """Return what an HTTP status is called."""
+    return _TITLES.get(status, "Refused")
 
 
 def _refusal_of(error: Exception) -> Refusal | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from engine import locks
-
+BUSY_SECONDS = 60
 WAL_PAUSE_SECONDS = 0.01
 CACHE_KIB = 8 * 1024
 
@@ -17,7 +16,7 @@ def connect(path: str) -> sqlite3.Connection:
     WAL lets others read while we write. synchronous=FULL makes a commit survive a power failure, which NORMAL does not in WAL mode.
     Connections are used by one thread at a time, not always the one that opened them.
     """
-    connection = sqlite3.connect(path, timeout=locks.LOCK_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
@@ -35,12 +34,12 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
     SQLite's own waiting does not help: the switch turns a reader into a writer, which it refuses at once rather than risk a deadlock.
     """
-    until = time.monotonic() + locks.LOCK_SECONDS
+    until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").close()
             return
         except sqlite3.OperationalError as error:
-            if not locks.is_busy(error) or time.monotonic() > until:
+            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         time.sleep(WAL_PAUSE_SECONDS)

@@ -1,0 +1,1 @@
+"""The web pages: made on the server, under `/`. They call what the routes call, and have no logic of their own."""

@@ -1,0 +1,101 @@
+"""Who sits before the page: the session's cookie, what its key may do, and that a form was sent from a page of ours."""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from typing import ParamSpec
+
+from flask import Response, g, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from catalog import sessions
+from errors import Refusal
+from routes import parts
+
+P = ParamSpec("P")
+
+COOKIE = "lading_session"
+FORM_COOKIE = "lading_form"  # stands in for it where nobody is signed in yet, so that the sign-in form is ours, too
+OPENS = ("admin", "read")  # one of these permissions is needed to sign in
+
+
+def signed_in(*permissions: str, is_poll: bool = False) -> Callable[[Callable[P, ResponseReturnValue]], Callable[P, ResponseReturnValue]]:
+    """Let a view run only for a session whose key has one of these permissions; others are led to the sign-in.
+
+    `is_poll`: the page asks by itself, which is no use of the session.
+    """
+
+    def decorate(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
+        @functools.wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
+            idle = timedelta(minutes=parts().settings.session_idle_minutes)
+            token = request.cookies.get(COOKIE)
+            key = sessions.find(parts().catalog, token, idle, is_use=not is_poll) if token else None
+            if key is None:
+                return _to_sign_in()
+            g.key = key
+            if not any(key.can(permission) for permission in permissions):
+                raise Refusal(403, "permission_missing", f"Your key lacks the permission {' or '.join(permissions)}.")
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def _to_sign_in() -> ResponseReturnValue:
+    if "HX-Request" in request.headers:
+        # A part of a page was asked for: the whole page goes to the sign-in.
+        return Response(status=401, headers={"HX-Redirect": url_for("pages.sign_in.form")})
+    target = request.full_path.rstrip("?") if request.method == "GET" and request.path != "/" else None
+    return redirect(url_for("pages.sign_in.form", next=target), 303)
+
+
+def set_cookie(reply: Response, name: str, value: str, max_age: timedelta | None = None) -> None:
+    """Give the browser a cookie that no script reads, that no other site's form brings along, and that goes nowhere but over TLS."""
+    public = parts().settings.public_url or ""
+    is_secure = request.is_secure or public.startswith("https:")
+    reply.set_cookie(name, value, max_age=max_age, path="/", secure=is_secure, httponly=True, samesite="Lax")
+
+
+def forget_cookie(reply: Response) -> None:
+    """Take the session's cookie from the browser."""
+    reply.delete_cookie(COOKIE, path="/", httponly=True, samesite="Lax")
+
+
+def form_token() -> str:
+    """Return what proves that a form comes from a page of ours: nobody can make it who does not have the browser's cookie."""
+    secret = request.cookies.get(COOKIE) or request.cookies.get(FORM_COOKIE) or _new_form_secret()
+    return hmac.new(secret.encode(), b"form", "sha256").hexdigest()
+
+
+def _new_form_secret() -> str:
+    secret: str = g.setdefault("form_secret", secrets.token_urlsafe(16))
+    return secret
+
+
+def keep_form_secret(reply: Response) -> Response:
+    """Give the browser what this page's forms were made with, where it had nothing yet."""
+    if "form_secret" in g:
+        set_cookie(reply, FORM_COOKIE, g.form_secret)
+    return reply
+
+
+def refuse_foreign_forms() -> None:
+    """Refuse what would change something and does not come from a page of ours, before anything else of it is read.
+
+    Forms with a file bring the token in their address: it is needed before the body is.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    sent = request.headers.get("X-Form-Token") or request.args.get("form_token")
+    if not sent and request.mimetype in ("application/x-www-form-urlencoded", ""):
+        sent = request.form.get("form_token")
+    has_cookie = COOKIE in request.cookies or FORM_COOKIE in request.cookies
+    if not has_cookie or not hmac.compare_digest((sent or "").encode(errors="replace"), form_token().encode()):
+        detail = "This form is too old, or was not made by this site. Go back, load the page again, and send it once more."
+        raise Refusal(403, "form_foreign", detail)
