@@ -21,6 +21,7 @@ from jobs import queues
 from pages.site import site
 from routes import (
     Parts,
+    api_docs,
     auth,
     batch,
     batches,
@@ -29,6 +30,7 @@ from routes import (
     cors,
     fields,
     file,
+    handle,
     health,
     imports,
     replies,
@@ -45,8 +47,8 @@ from spool import open_spool
 R = TypeVar("R")
 
 BLUEPRINTS = (
-    control.routes, batch.routes, file.routes, resumable.routes, schedule.routes, imports.routes, status.routes, results.routes,
-    batches.routes, templates.routes, health.routes, *compat.BLUEPRINTS, site,
+    control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
+    results.routes, batches.routes, templates.routes, health.routes, api_docs.routes, *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {

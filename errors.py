@@ -134,3 +134,7 @@ class LeaseLost(LadingError):
 
 class TargetUnavailable(LadingError):
     """The target failed in a way that is not about the data (gone, full, deadlocked); the attempt ends and is tried again."""
+
+
+class TargetLocked(TargetUnavailable):
+    """Another session kept what the run needs locked for longer than it is waited for."""

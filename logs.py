@@ -52,3 +52,5 @@ def configure(log_format: str) -> None:
     handler.setFormatter(LineFormatter(log_format == "json"))
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    # It tells of its plug-ins whenever it is imported.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

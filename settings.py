@@ -193,6 +193,9 @@ class Settings:
     keep_files_days: int = _setting(
         count, "30", "How long a data file is kept after it was last sent or given to a batch, and after the end of the last run with it."
     )
+    temporary_minutes: int = _setting(
+        count, "60", "How long a file sent by a handle, and to no directory, is kept. A batch that is made of it keeps it for longer."
+    )
     keep_results_days: int = _setting(count, "365", "How long the results of a run are kept after its end. Its counts are kept for good.")
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
     max_field_chars: int = _setting(count, "1048576", "The longest cell of a file, in characters.")
@@ -224,6 +227,22 @@ class Settings:
         settings = cls(**{f.name: _read(f.name.upper(), f.metadata, env) for f in fields(cls)})
         settings._check()
         return settings
+
+    @classmethod
+    def problems(cls, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return what is wrong with each setting that is, by its variable; what is wrong of several together only where each is good."""
+        found = {}
+        for f in fields(cls):
+            try:
+                _read(f.name.upper(), f.metadata, env)
+            except SettingInvalid as invalid:
+                found[f.name.upper()] = str(invalid)
+        if not found:
+            try:
+                cls.from_environment(env)
+            except SettingInvalid as invalid:
+                found[str(invalid).partition(" ")[0]] = str(invalid)
+        return found
 
     def _check(self) -> None:
         """Refuse settings that are good one by one but not together."""

@@ -2,14 +2,20 @@
 
 from click import get_current_context
 
+import cli
 import memory
 from app import create_app, say_if_spool_is_another
+from errors import LadingError
 from settings import Settings
 
 memory.keep_buffers()
-_settings = Settings.from_environment()
-app = create_app(_settings)
-
-# A command may be there to make the catalog in the first place.
+# A command may be there to make the catalog in the first place, or, `flask doctor`, to say what is wrong.
 if get_current_context(silent=True) is None:
+    _settings = Settings.from_environment()
+    app = create_app(_settings)
     say_if_spool_is_another(_settings)
+else:
+    try:
+        app = create_app()
+    except (LadingError, OSError) as reason:
+        app = cli.without_app(reason)

@@ -12,7 +12,18 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete
 import clock
 from catalog import keys, retention
 from catalog.database import insert, lock_queue, reading, writing
-from catalog.queue import add_tables, claim, finish, finish_and_claim, hand_back, hand_back_expired, heartbeat, waiting
+from catalog.queue import (
+    HeldLease,
+    add_tables,
+    claim,
+    finish,
+    finish_and_claim,
+    hand_back,
+    hand_back_expired,
+    heartbeat,
+    held_leases,
+    waiting,
+)
 from catalog.schedule import schedule
 from catalog.states import (
     Attached,
@@ -44,6 +55,7 @@ __all__ = [
     "Counts",
     "Ending",
     "Execution",
+    "HeldLease",
     "Mode",
     "Options",
     "Run",
@@ -63,6 +75,7 @@ __all__ = [
     "hand_back",
     "hand_back_expired",
     "heartbeat",
+    "held_leases",
     "insert_batch",
     "is_moving",
     "receipted",

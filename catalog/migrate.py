@@ -4,10 +4,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, func, inspect, select
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, func, inspect, select
 from sqlalchemy.schema import CreateSchema
 
-from catalog.database import SCHEMA, connect, writing
+from catalog.database import SCHEMA, connect, reading, writing
 
 VERSION_TABLE = "catalog_version"
 _FOLDER = Path(__file__).parent / "migrations"
@@ -26,12 +28,25 @@ def upgrade(url: str, version: str = "head") -> None:
         with writing(engine) as connection:
             if connection.dialect.name == "postgresql":
                 _prepare_postgresql(connection)
-            config = Config()
-            config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+            config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, version)
     finally:
         engine.dispose()
+
+
+def versions(engine: Engine) -> tuple[str | None, str]:
+    """Return the version of the catalog's tables, None where there are none, and the one that this code wants."""
+    with reading(engine) as connection:
+        schema = SCHEMA if connection.dialect.name == "postgresql" else None
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "version_table_schema": schema})
+        return context.get_current_revision(), str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config
 
 
 def _prepare_postgresql(connection: Connection) -> None:

@@ -8,9 +8,9 @@ A worker that drains the queue runs these transactions hundreds of times a secon
 """
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, true, tuple_, update
 
@@ -189,9 +189,15 @@ def _taken_in_steps(connection: Connection, holder: dict[str, Any]) -> tuple[Any
 
 
 def heartbeat(
-    engine: Engine, batch_id: int, fence: int, lease_seconds: float, progress: float | None = None, counts: Counts | None = None
+    engine: Engine,
+    batch_id: int,
+    fence: int,
+    lease_seconds: float,
+    progress: float | None = None,
+    counts: Counts | None = None,
+    status_msg: str | None = None,
 ) -> Beat:
-    """Renew the lease; note how far the run is where that is given (`progress` from 0 to 1, `counts` so far); tell whether to go on."""
+    """Renew the lease; note how the run fares where that is given (`progress` from 0 to 1, `counts` so far); tell whether to go on."""
     until = clock.now() + timedelta(seconds=lease_seconds)
     with writing(engine) as connection:
         row = connection.execute(_RENEW, {"p_batch": batch_id, "p_fence": fence, "p_lease_until": until}).one_or_none()
@@ -200,8 +206,8 @@ def heartbeat(
         which = {"p_batch": batch_id, "p_run": row.run}
         if counts is not None:
             connection.execute(_NOTE_COUNTS, which | _parameters(counts))
-        if progress is not None:
-            connection.execute(update(runs).where(_RUN).values(progress=progress), which)
+        if noted := {k: v for k, v in (("progress", progress), ("status_msg", status_msg)) if v is not None}:
+            connection.execute(update(runs).where(_RUN).values(noted), which)
     return Beat.CANCEL if row.is_cancel_wanted else Beat.OK
 
 
@@ -269,13 +275,16 @@ def add_tables(engine: Engine, batch_id: int, fence: int, tables: Collection[Tab
     return True
 
 
-def hand_back(engine: Engine, batch_id: int, fence: int, *, tables: Collection[TableKey] = (), is_counted: bool = True) -> bool:
+def hand_back(
+    engine: Engine, batch_id: int, fence: int, *, tables: Collection[TableKey] = (), is_counted: bool = True, status_msg: str = ""
+) -> bool:
     """Put a running batch back into the queue, at its old place, its lanes free. False: the lease was lost, nothing has changed.
 
     `tables` are wanted from now on, too. `is_counted` False takes the attempt out of the run's count: it was stopped, it did not fail.
+    `status_msg` says what was in the way, if anything was.
     """
     with writing(engine) as connection:
-        place = _put_back(connection, batch_id, fence, is_counted)
+        place = _put_back(connection, batch_id, fence, is_counted, status_msg)
         if place is None:
             return False
         if tables:
@@ -283,7 +292,7 @@ def hand_back(engine: Engine, batch_id: int, fence: int, *, tables: Collection[T
     return True
 
 
-def _put_back(connection: Connection, batch_id: int, fence: int, is_counted: bool, *conditions: Any) -> int | None:
+def _put_back(connection: Connection, batch_id: int, fence: int, is_counted: bool, status_msg: str, *conditions: Any) -> int | None:
     row = connection.execute(
         update(batches)
         .where(_IS_OURS, *conditions)
@@ -298,21 +307,38 @@ def _put_back(connection: Connection, batch_id: int, fence: int, is_counted: boo
     connection.execute(insert(wants).from_select(["place", "table_schema", "table_name"], held))
     connection.execute(_FREE_LANES, {"p_batch": batch_id})
     attempts = runs.c.attempts - (0 if is_counted else 1)
-    connection.execute(update(runs).where(_RUN).values(state=State.SCHEDULED, attempts=attempts), {"p_batch": batch_id, "p_run": row.run})
+    back = {"state": State.SCHEDULED, "attempts": attempts, "status_msg": status_msg}
+    connection.execute(update(runs).where(_RUN).values(back), {"p_batch": batch_id, "p_run": row.run})
     return int(row.place)
 
 
-def hand_back_expired(engine: Engine) -> list[int]:
-    """Put every running batch whose lease is over back into the queue, at its old place; return their ids, to be announced again."""
-    is_expired = batches.c.lease_until < clock.now()
-    query = select(batches.c.id, batches.c.fence).where(batches.c.state == State.RUNNING, is_expired).order_by(batches.c.place)
+class HeldLease(NamedTuple):
+    """A running batch's lease: it was renewed, or is another holder's, as soon as anything here differs."""
+
+    batch_id: int
+    fence: int
+    until: datetime
+
+
+def held_leases(engine: Engine) -> list[HeldLease]:
+    """Return the leases of all running batches, in the order of their scheduling."""
+    held = select(batches.c.id, batches.c.fence, batches.c.lease_until).where(batches.c.state == State.RUNNING).order_by(batches.c.place)
     with reading(engine) as connection:
-        found = connection.execute(query).all()
-    back = []
-    for row in found:
+        return [HeldLease(*row) for row in connection.execute(held)]
+
+
+def hand_back_expired(engine: Engine, silent: Collection[HeldLease] = ()) -> list[int]:
+    """Put every running batch whose lease is over back into the queue, at its old place; return their ids, to be announced again.
+
+    Over are those of which the clock says so, and those in `silent`, of which the caller knows.
+    """
+    now, back = clock.now(), []
+    for lease in held_leases(engine):
+        if lease.until >= now and lease not in silent:
+            continue
         with writing(engine) as connection:  # one by one: each looks again, for a lease renewed or taken over since
-            if _put_back(connection, row.id, row.fence, True, is_expired) is not None:
-                back.append(int(row.id))
+            if _put_back(connection, lease.batch_id, lease.fence, True, "", batches.c.lease_until == lease.until) is not None:
+                back.append(lease.batch_id)
     return back
 
 

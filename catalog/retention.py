@@ -5,7 +5,7 @@ by whoever gives it to a batch or schedules one, and by the sweep before it look
 that is gone has no row in `uploads`; that in `files` stays while batches tell of it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists, or_, select, update
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists
 import clock
 from catalog.database import reading, writing
 from catalog.states import State
-from catalog.tables import batch_files, batches, controls, files, runs, uploads
+from catalog.tables import batch_files, batches, controls, files, handles, runs, uploads
 from errors import Problem, Refusal
 
 _AT_ONCE = 500
@@ -76,10 +76,31 @@ def expire_results(engine: Engine, ended_before: datetime) -> int:
         return connection.execute(old.values(results_digest=None)).rowcount
 
 
+def expire_handles(engine: Engine) -> list[str]:
+    """Give up the handles whose time is over; return the digests that they had, which something else may still name."""
+    with writing(engine) as connection:
+        old = delete(handles).where(handles.c.expires_at <= clock.now()).returning(handles.c.digest)
+        return sorted(set(connection.scalars(old)))
+
+
+def named(engine: Engine) -> Iterator[tuple[str, str]]:
+    """Yield (digest, what it is) of all that the spool must hold: files, control files, results. A digest may come more than once."""
+    kinds = {
+        "file": uploads.c.digest,
+        "control file": controls.c.digest,
+        "results": runs.c.results_digest,
+        "temporary file": handles.c.digest,
+    }
+    for what, column in kinds.items():
+        with reading(engine) as connection:
+            found = connection.execution_options(yield_per=_AT_ONCE).scalars(select(column).where(column.is_not(None)).distinct())
+            yield from ((digest, what) for digest in found)
+
+
 def unnamed(engine: Engine, digests: Collection[str]) -> set[str]:
-    """Return those of these digests that nothing refers to: no file, no control file, no results."""
+    """Return those of these digests that nothing refers to: no file, no handle, no control file, no results."""
     named: set[str] = set()
     with reading(engine) as connection:
-        for column in (uploads.c.digest, controls.c.digest, runs.c.results_digest):
+        for column in (uploads.c.digest, handles.c.digest, controls.c.digest, runs.c.results_digest):
             named.update(connection.scalars(select(column).where(column.in_(digests))))
     return set(digests) - named

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 import clock
+from catalog import handles
 from catalog.batches import insert_batch
 from catalog.database import writing
 from catalog.files import note_upload
@@ -24,6 +25,7 @@ class Submission:
     digest: str
     size: int  # bytes
     uploaded_as: str = ""
+    handle: str | None = None  # by which the key knows the file, where it was sent so
     format: str | None = None  # how the file is read, where not as the control file says
     separator: str | None = None
     comment: str = ""
@@ -35,7 +37,8 @@ class Submission:
 def submit(engine: Engine, sent: Submission, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False) -> int:
     """Make a batch with its file and put it into the queue; return its id.
 
-    Refusal: 409 `blocked` where `refuse_if_busy` and another batch has one of the tables, or waits for it; then there is no batch.
+    Refusal: 409 `blocked` where `refuse_if_busy` and another batch has one of the tables, or waits for it; 404 `handle_unknown`
+    where the handle's file has just been deleted after its time. Then there is no batch.
     """
     now = clock.now()
     with writing(engine) as connection:
@@ -43,6 +46,8 @@ def submit(engine: Engine, sent: Submission, options: Options, tables: Collectio
             connection, control=sent.control, key_id=sent.key_id, comment=sent.comment, file_name=sent.file_name,
             creation_path=sent.creation_path, addresses=sent.addresses,
         )  # fmt: skip
+        if sent.handle is not None:
+            handles.hold(connection, sent.key_id, sent.handle, sent.digest)
         note_upload(connection, sent.digest, sent.size, key_id=sent.key_id, name=sent.uploaded_as)
         row = {"batch_id": batch_id, "name": sent.name, "digest": sent.digest, "position": 1, "created_at": now}
         connection.execute(batch_files.insert(), row | {"format": sent.format, "separator": sent.separator})

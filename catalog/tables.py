@@ -106,6 +106,23 @@ uploads = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+# Files that a client knows by a handle of its own choosing: for a time, or kept in a directory. Of these `uploads` tells nothing.
+handles = Table(
+    "handles",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("handle", String, primary_key=True),  # a UUID
+    Column("directory", String),  # null: none, so that it is kept for a time only
+    Column("name", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),  # null: kept until it is given up
+    Index("ux_handles_directory_name", "key_id", "directory", "name", unique=True),  # names in no directory may be alike
+    Index("ix_handles_digest", "digest"),
+    Index("ix_handles_expires_at", "expires_at"),
+)
+
 queue_place = Sequence(
     "queue_place", metadata=metadata
 )  # PostgreSQL only: SQLite's writers take turns, so the highest place plus one will do

@@ -14,7 +14,9 @@ def take(engine: Engine, part: str, holder: str, seconds: float) -> bool:
     now = clock.now()
     with writing(engine) as connection:
         put = insert(connection, markers)
-        is_free = or_(markers.c.value == holder, markers.c.created_at <= now - timedelta(seconds=seconds))
+        turn = timedelta(seconds=seconds)
+        # One that is taken later than now was taken before the clock was set back.
+        is_free = or_(markers.c.value == holder, markers.c.created_at <= now - turn, markers.c.created_at > now + turn)
         row = {"part": f"turn:{part}", "value": holder, "created_at": now}
         taken = put.on_conflict_do_update(index_elements=["part"], set_={"value": holder, "created_at": now}, where=is_free)
         return connection.execute(taken.returning(markers.c.part), row).one_or_none() is not None

@@ -54,8 +54,9 @@ DELETED = _kind(
     "Core_Data_RecordDeleted", "Information", "Record successfully deleted", "The row that the record's identity names was deleted."
 )
 ROLLED_BACK = _kind(
-    "Core_Data_RolledBack", "Warning", "Rolled back, because another record of this all-or-none import was refused",
-    "An AllOrNone import keeps nothing if any record is refused. This record alone would have been applied. It counts as unprocessed.",
+    "Core_Data_RolledBack", "Warning", "Rolled back with the whole of this all-or-none import",
+    "An AllOrNone import keeps nothing if any record is refused, or if it is stopped. This record alone would have been applied. "
+    "It counts as unprocessed.",
 )  # fmt: skip
 NOT_REACHED = _kind(
     "Core_Data_NotReached", "Warning", "Not processed: {reason}",

@@ -17,7 +17,8 @@ from typing import Any, Literal, Protocol
 
 import clock
 from engine.ledger_holder import end_process
-from errors import LeaseLost, TargetUnavailable
+from engine.locks import begin_writing, is_busy
+from errors import LeaseLost, TargetLocked, TargetUnavailable
 
 Dialect = Literal["postgresql", "sqlite"]
 
@@ -129,15 +130,15 @@ def take_over(connection: Any, run: str, host: str, pid: int, started: str, dial
             values = {"run": run, "host": host, "pid": pid, "started": started, "taken_at": _moment(clock.now(), dialect)}
             return int(_done_at_once(connection, dialect, _TAKE, values, PATIENCE_SECONDS)[0])
         except sqlite3.OperationalError as error:
-            if not _is_busy(error):
+            if not is_busy(error):
                 raise TargetUnavailable(str(error)) from error
             if attempt == 0:
                 _end_holder(connection, run, host)
         except Exception as error:
-            if getattr(error, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            if getattr(error, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
             connection.execute(_END_BACKENDS, (f"lading {run}/",))
-    raise TargetUnavailable(f"run {run} cannot be taken over: another transaction keeps the target locked")
+    raise TargetLocked(f"run {run} cannot be taken over: another transaction keeps the target locked")
 
 
 def check_fence(cursor: Any, run: str, fence: int, dialect: Dialect, before: str = "") -> None:
@@ -198,7 +199,7 @@ _CHECK = {
     "postgresql": "SELECT fence, set_config('application_name', %(name)s, true) FROM lading.head WHERE run = %(run)s FOR SHARE",
     "sqlite": "SELECT fence FROM lading_head WHERE run = :run",
 }
-_LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE = "55P03"
 _END_BACKENDS = """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE starts_with(application_name, %s) AND datname = current_database() AND pid <> pg_backend_pid()"""
 
@@ -228,10 +229,9 @@ def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60, is_d
             connection.execute(f"SET LOCAL lock_timeout = '{lock_seconds}s'")
             yield
         return
-    connection.execute(f"PRAGMA busy_timeout = {lock_seconds * 1000}")
     connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        begin_writing(connection, lock_seconds)
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -240,17 +240,12 @@ def _transaction(connection: Any, dialect: Dialect, lock_seconds: int = 60, is_d
         raise
     finally:
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA busy_timeout = 60000")
 
 
 def _end_holder(connection: sqlite3.Connection, run: str, host: str) -> None:
     row = connection.execute("SELECT host, pid, started FROM lading_head WHERE run = ?", (run,)).fetchone()
     if row is not None and row[0] == host:
         end_process(row[1], row[2])
-
-
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _moment(instant: datetime, dialect: Dialect) -> datetime | str:

@@ -18,7 +18,7 @@ from engine import results, run as engine
 from engine.plan import Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
-from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetUnavailable
+from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetLocked, TargetUnavailable
 from jobs.lease import Heart
 from jobs.order import order_of
 from jobs.plans import Plans
@@ -32,6 +32,13 @@ CODES: dict[type[Exception], str] = {  # what ends a run for good, and the code 
     DigestMismatch: "digest_mismatch",
     DigestUnknown: "digest_unknown",
 }
+# What is said of a run that is tried again. A driver's own words may name hosts, users and statements: they are for the log alone.
+TROUBLES: dict[type[Exception], str] = {
+    TargetLocked: "another session keeps the target locked",
+    TargetUnavailable: "the target fails",
+    SpoolFull: "there is no room for the results",
+}
+AGAIN = "; the run is tried again"
 GIVEN_UP = {"target_unavailable", "disk_full"}  # codes of runs that failed for reasons that are not the data's, again and again
 
 log = logging.getLogger(__name__)
@@ -58,6 +65,7 @@ class Means:
     worker: str  # its name
     scratch: Path  # a folder for temporary files
     is_stopping: Callable[[], bool]
+    is_draining: bool = True  # the next batch is claimed as one ends
 
 
 def carry(means: Means, claim: Claim) -> Claim | None:
@@ -88,8 +96,8 @@ class _Carrier:
         except LanesWanted as wanted:
             self._hand_back(wanted.tables, is_counted=False)
             return None
-        except (TargetUnavailable, SpoolFull):
-            self._hand_back()
+        except (TargetUnavailable, SpoolFull) as error:
+            self._hand_back(trouble=_trouble(error))
             raise
         if ending is None:
             # A run of one transaction starts over each time, so its stops are counted; one that stops at a chunk border loses nothing.
@@ -123,6 +131,7 @@ class _Carrier:
                 return self._attempt(self._should_stop)
             except (TargetUnavailable, SpoolFull) as error:
                 log.warning("batch %d: attempt %d of %d failed: %s", self._claim.batch_id, attempt, attempts, error)
+                self._lease.status_msg = _trouble(error) + AGAIN
                 self._pause(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1])
         try:
             return self._attempt(self._should_stop)
@@ -134,8 +143,7 @@ class _Carrier:
             if self._claim.attempts < attempts:
                 raise
             log.error("batch %d: the target failed for the last time: %s", self._claim.batch_id, error)
-            # What a driver says may name hosts, users and statements: it is in the log, and no caller's business.
-            return self._failed("target_unavailable", "the target failed again and again; the worker's log tells more")
+            return self._failed("target_unavailable", f"{_trouble(error)}, again and again; the worker's log tells more")
 
     def _attempt(self, should_stop: Callable[[], Stop | None]) -> Ending | None:
         means, claim = self._means, self._claim
@@ -144,7 +152,7 @@ class _Carrier:
         self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch)
 
         def note(counts: results.Counts) -> None:
-            self._lease.counts, self._lease.progress = _counts(counts), progress()
+            self._lease.counts, self._lease.progress, self._lease.status_msg = _counts(counts), progress(), ""
 
         result = engine.carry_out(self._order, means.target, means.spool, self._plan_named, note, should_stop)
         if result.state == "handed-back":
@@ -211,15 +219,17 @@ class _Carrier:
         counts = self._lease.counts or (batch.counts if batch else Counts())
         return Ending(State.FAILED, counts, message, code)
 
-    def _hand_back(self, tables: Iterable[TableKey] = (), is_counted: bool = True) -> None:
-        claim = self._claim
-        if batches.hand_back(self._means.catalog, claim.batch_id, claim.fence, tables=tuple(tables), is_counted=is_counted):
+    def _hand_back(self, tables: Iterable[TableKey] = (), is_counted: bool = True, trouble: str = "") -> None:
+        means, claim = self._means, self._claim
+        if batches.hand_back(
+            means.catalog, claim.batch_id, claim.fence, tables=tuple(tables), is_counted=is_counted, status_msg=trouble and trouble + AGAIN
+        ):
             log.info("batch %d: handed back", claim.batch_id)
 
     def _end(self, ending: Ending) -> Claim | None:
         """Say how the run ended, only now that its rows and its results are durable, and claim the next batch in the same breath."""
         means, claim, following = self._means, self._claim, None
-        if means.is_stopping():
+        if means.is_stopping() or not means.is_draining:
             is_ended = batches.finish(
                 means.catalog, claim.batch_id, claim.fence, **{f.name: getattr(ending, f.name) for f in fields(ending)}
             )
@@ -241,6 +251,10 @@ class _Carrier:
                 engine.clear(self._order, self._means.target, self._means.spool)
             except (TargetUnavailable, OSError) as error:
                 log.warning("batch %d: its ledger stays: %s", self._claim.batch_id, error)
+
+
+def _trouble(error: TargetUnavailable | SpoolFull) -> str:
+    return next(said for kind, said in TROUBLES.items() if isinstance(error, kind))
 
 
 def _counts(counts: results.Counts) -> Counts:

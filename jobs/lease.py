@@ -24,6 +24,7 @@ class Lease:
     def __init__(self, catalog: Engine, claim: Claim, lease_seconds: float) -> None:
         self.counts: Counts | None = None  # so far; the run sets it and the next, and the next heartbeat tells the catalog
         self.progress: float | None = None  # 0 to 1
+        self.status_msg: str | None = None  # why the run is tried again; "" once it goes on
         self._catalog, self._claim, self._lease_seconds = catalog, claim, lease_seconds
         self._beat = Beat.CANCEL if claim.is_cancel_wanted else Beat.OK
         self._ends_at = time.monotonic() + lease_seconds
@@ -39,7 +40,7 @@ class Lease:
         asked_at = time.monotonic()
         try:
             self._beat = batches.heartbeat(
-                self._catalog, self._claim.batch_id, self._claim.fence, self._lease_seconds, self.progress, self.counts
+                self._catalog, self._claim.batch_id, self._claim.fence, self._lease_seconds, self.progress, self.counts, self.status_msg
             )
         except SQLAlchemyError as error:
             # The catalog may be back before the lease ends; if it is not, is_cancel_wanted says that the lease is lost.

@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from catalog import batches, idempotency, markers, turns
+from catalog.batches import HeldLease
 from errors import LadingError
 from jobs import queues, retention
 from settings import Settings
@@ -42,6 +43,7 @@ class Sweep:
     settings: Settings
     alive_seconds: float = queues.ALIVE_SECONDS / 3
     _tidied_at: float = field(default=float("-inf"), init=False)
+    _seen_at: dict[HeldLease, float] = field(default_factory=dict, init=False)  # when each was seen first; time.monotonic()
 
     def run(self, is_over: threading.Event, parent: int) -> None:
         """Go on until `is_over`, or until the parent process, the worker, has died. No outage of the catalog or of Redis ends it."""
@@ -70,12 +72,21 @@ class Sweep:
         """Do all repairs once, if it is this sweep's turn."""
         if not turns.take(self.catalog, "sweep", self.worker, 3 * self.settings.sweep_seconds):
             return
-        for batch_id in batches.hand_back_expired(self.catalog):
+        for batch_id in batches.hand_back_expired(self.catalog, self.silent()):
             log.warning("batch %d: its lease ran out, another worker takes it over", batch_id)
         self._safely(self.announce)
         if time.monotonic() - self._tidied_at >= RARE_SECONDS:
             self.tidy()
             self._tidied_at = time.monotonic()
+
+    def silent(self) -> list[HeldLease]:
+        """Return the leases that nobody has renewed for as long as they last, by a clock that nobody sets.
+
+        The wall clock may be set back as a worker dies; its lease would look good for as much longer.
+        """
+        now = time.monotonic()
+        self._seen_at = {lease: self._seen_at.get(lease, now) for lease in batches.held_leases(self.catalog)}
+        return [lease for lease, seen_at in self._seen_at.items() if now - seen_at > self.settings.lease_seconds]
 
     def announce(self) -> None:
         """Send the hints again that Redis lost: of batches handed back, scheduled while Redis was down, or whose start time has come."""
@@ -86,7 +97,7 @@ class Sweep:
     def tidy(self) -> None:
         """Delete what is kept no longer, each kind for itself: an outage of one place keeps nothing of the others."""
         self._safely(self._forget_replies)
-        for step in (retention.broken_off_uploads, retention.files_and_results):
+        for step in retention.STEPS:
             self._safely(partial(step, self.catalog, self.spool, self.settings))
 
     def _forget_replies(self) -> None:
@@ -94,7 +105,7 @@ class Sweep:
         if replies:
             log.info("deleted %d replies that were kept for repeated requests", replies)
 
-    def _safely(self, step: Callable[[], None]) -> None:
+    def _safely(self, step: Callable[[], object]) -> None:
         """Take a step; an outage is logged, and the next round tries again."""
         try:
             step()

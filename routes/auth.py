@@ -37,6 +37,7 @@ def requires(*permissions: str, key_header: str | None = None) -> Callable[[Call
                 raise Refusal(403, "permission_missing", f"This key lacks the permission {' or '.join(permissions)}.")
             return view(*args, **kwargs)
 
+        guarded.permissions = permissions  # type: ignore[attr-defined]  # for the API's description
         return guarded
 
     return decorate

@@ -11,7 +11,9 @@ from errors import Refusal
 from routes import fields, parts, replies
 from routes.auth import caller, requires, visible_batch
 from routes.control import usable_control
+from routes.described import Reply, described
 from routes.idempotency import idempotent
+from schemas.replies import BatchMade, CancelReply
 from schemas.requests import BatchRequest, NoFields
 
 routes = Blueprint("batch", __name__, url_prefix="/api")
@@ -20,6 +22,7 @@ routes = Blueprint("batch", __name__, url_prefix="/api")
 @routes.post("/batch")
 @requires("import")
 @idempotent
+@described(form=BatchRequest, headers=("Idempotency-Key",), refuses=(404,), replies={200: Reply(BatchMade)})
 def create_batch() -> ResponseReturnValue:
     """Make an empty batch for a control file, and reply with its identifier."""
     given = fields.of_body(BatchRequest())
@@ -31,6 +34,7 @@ def create_batch() -> ResponseReturnValue:
 @routes.post("/batch/<batch>/cancel")
 @requires("import")
 @idempotent
+@described(form=NoFields, headers=("Idempotency-Key",), replies={200: Reply(CancelReply)})
 def cancel_batch(batch: str) -> ResponseReturnValue:
     """Stop a batch: at once if it waits, at the next chunk border if it runs; what was not reached is `unprocessed`."""
     fields.of_body(NoFields())

@@ -14,10 +14,12 @@ from engine.plan import Plan
 from errors import ControlFileInvalid, Problem, Refusal
 from routes import parts, replies
 from routes.auth import caller, requires
+from routes.described import Reply, described
 from routes.fields import refuse_query
 from routes.idempotency import once
 from routes.upload import receive_form
 from schemas.control import CONTROL_FILE_NAME_RULE, control_file_name_is_good
+from schemas.replies import ControlsReply, ControlStored
 from schemas.requests import ControlRequest, check
 from spool import Spool
 
@@ -28,6 +30,10 @@ _FORM_BYTES = 64 * 1024  # what a form may have besides its file
 
 @routes.post("/control")
 @requires("control", "import")
+@described(
+    form=ControlRequest, has_file=True, headers=("Idempotency-Key", "Content-Digest", "Repr-Digest"), refuses=(507,),
+    replies={200: Reply(ControlStored)},
+)  # fmt: skip
 def upload_control() -> ResponseReturnValue:
     """Check and store a control file, move its names to it, and reply with its digest."""
     refuse_query()
@@ -74,6 +80,7 @@ def _compiled(data: bytes) -> Plan:
 
 @routes.get("/control/<digest_or_name>")
 @requires("read", "import", "control")
+@described(refuses=(410,), replies={200: Reply(says=("ETag",))})
 def get_control(digest_or_name: str) -> ResponseReturnValue:
     """Reply with a control file, byte for byte as it was uploaded."""
     control = usable_control(digest_or_name)
@@ -86,6 +93,7 @@ def get_control(digest_or_name: str) -> ResponseReturnValue:
 
 @routes.get("/controls")
 @requires("read", "import", "control")
+@described(replies={200: Reply(ControlsReply)})
 def list_controls() -> ResponseReturnValue:
     """List the names of control files as lines of name, digest and when the name was last moved; as JSON, every upload's comment too."""
     named = [n for n in controls.names(parts().catalog) if is_named_for_caller(n.name)]

@@ -20,18 +20,22 @@ from engine.rollup import Group, roll_up
 from errors import Refusal
 from routes import fields, parts, replies
 from routes.auth import requires
+from routes.described import CSV, Reply, described
 from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, rows_of, stream, with_severity
 from schemas import control
 from schemas.control import Document
+from schemas.replies import ErrorsReply, MissingReply
 
 routes = Blueprint("failed", __name__)
 
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _TYPES = {"jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values", "xlsx": XLSX_TYPE}
+ROWS_TYPES = (CSV, *_TYPES.values())
 
 
 @routes.get("/batch/<batch>/failed/<path:name>")
 @requires("read")
+@described(refuses=(409, 410, 422), replies={200: Reply(types=ROWS_TYPES, says=("Content-Disposition",))})
 def get_failed(batch: str, name: str) -> ResponseReturnValue:
     """Give the refused rows of a file as they stood in it, with its header, ready to be mended and sent again."""
     found = _finished(batch)
@@ -46,6 +50,7 @@ def get_failed(batch: str, name: str) -> ResponseReturnValue:
 
 @routes.get("/batch/<batch>/failed/<path:name>/reasons")
 @requires("read")
+@described(refuses=(409, 410), replies={200: Reply(types=(CSV,), says=("Content-Disposition",))})
 def get_reasons(batch: str, name: str) -> ResponseReturnValue:
     """Give the results of a file's refused rows, in the order of the rows."""
     found = _finished(batch)
@@ -56,6 +61,7 @@ def get_reasons(batch: str, name: str) -> ResponseReturnValue:
 
 @routes.get("/batch/<batch>/errors")
 @requires("read")
+@described(query=RunQuery, refuses=(410,), replies={200: Reply(ErrorsReply)})
 def get_errors(batch: str) -> ResponseReturnValue:
     """Give the errors rolled up by code, column and value: how many, the first lines, one example; the most frequent first."""
     found = batch_with_run(batch, fields.of_query(RunQuery()))
@@ -69,6 +75,7 @@ def get_errors(batch: str) -> ResponseReturnValue:
 
 @routes.get("/batch/<batch>/missing")
 @requires("read")
+@described(query=RunQuery, refuses=(410,), replies={200: Reply(MissingReply)})
 def get_missing(batch: str) -> ResponseReturnValue:
     """Give what records refer to and is not there: each value once, how often, the key most like it, the first lines."""
     found = batch_with_run(batch, fields.of_query(RunQuery()))

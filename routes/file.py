@@ -16,14 +16,19 @@ from catalog.files import StoredFile
 from errors import Problem, Refusal
 from routes import download, parts, replies
 from routes.auth import caller, requires, visible_batch
+from routes.described import BYTES, Reply, described
 from routes.fields import refuse_query
 from routes.idempotency import once
 from routes.upload import Upload, receive_body, receive_form
 from schemas import control
-from schemas.requests import Request, Text, check
+from schemas.replies import FileAttached, FileKnown, FileStored
+from schemas.requests import BatchId, Request, Text, about, check, sha256
 from spool import parse_digest
 
 routes = Blueprint("file", __name__, url_prefix="/api")
+
+_WHOLE = Reply(types=(BYTES,), says=("ETag", "Content-Disposition", "Accept-Ranges"))
+_PART = Reply(types=(BYTES,), says=(*_WHOLE.says, "Content-Range"), description="The range of bytes.")
 
 
 def can_be_shown(name: str) -> None:
@@ -35,15 +40,22 @@ def can_be_shown(name: str) -> None:
 class FileRequest(Request):
     """The text fields of `POST /api/file`."""
 
-    batch = Text(required=True)
-    name = Text(required=True, validate=[validate.Length(min=1, max=255), can_be_shown])
-    digest = Text(load_default=None)
-    sha256 = Text(load_default=None)
-    replace = fields.Boolean(load_default=False)
+    batch = BatchId(required=True, metadata=about("The batch."))
+    name = Text(
+        required=True, validate=[validate.Length(min=1, max=255), can_be_shown],
+        metadata=about("The name by which the batch's control file knows the file."),
+    )  # fmt: skip
+    digest = Text(load_default=None, metadata=about("Of a file that was uploaded before, which then is not sent again."))
+    sha256 = sha256()
+    replace = fields.Boolean(load_default=False, metadata=about("Whether another file under this name is replaced."))
 
 
 @routes.post("/file")
 @requires("import")
+@described(
+    form=FileRequest, has_file=True, headers=("Idempotency-Key", "Content-Digest", "Repr-Digest"), refuses=(404, 409, 422, 507),
+    replies={200: Reply(FileAttached)},
+)  # fmt: skip
 def upload_file() -> ResponseReturnValue:
     """Store a data file (or take one that was uploaded before, by its digest), give it to a batch, and reply with its digest."""
     refuse_query()
@@ -114,6 +126,7 @@ def refuse_late_or_taken(batch: Batch, name: str, digest: str, may_replace: bool
 
 @routes.put("/file/<digest>")
 @requires("import")
+@described(takes=(BYTES,), headers=("Content-Digest", "Repr-Digest"), refuses=(507,), replies={200: Reply(FileStored)})
 def put_file(digest: str) -> ResponseReturnValue:
     """Store a raw body (curl -T), if it has that digest."""
     refuse_query()
@@ -130,6 +143,7 @@ def put_file(digest: str) -> ResponseReturnValue:
 
 @routes.get("/file/<digest>")
 @requires("read", "import")
+@described(replies={200: Reply(FileKnown, types=())})
 def get_file(digest: str) -> ResponseReturnValue:
     """Tell what is known of an uploaded file: size, names, first upload, batches. 404 for one that only other keys uploaded."""
     file = _visible_file(digest)
@@ -139,6 +153,7 @@ def get_file(digest: str) -> ResponseReturnValue:
 
 @routes.get("/file/<digest>/content")
 @requires("read")
+@described(headers=("Range",), replies={200: _WHOLE, 206: _PART})
 def get_content(digest: str) -> ResponseReturnValue:
     """Give the bytes of an uploaded file, whole or by Range; their ETag is the digest."""
     file = _visible_file(digest)

@@ -12,6 +12,8 @@ from catalog import markers
 from errors import LadingError
 from jobs import queues
 from routes import parts, replies
+from routes.described import Reply, described
+from schemas.replies import AliveReply, ReadyReply
 
 routes = Blueprint("health", __name__)
 
@@ -25,12 +27,14 @@ class NotReady(LadingError):
 
 
 @routes.get("/healthz")
+@described(replies={200: Reply(AliveReply)})
 def healthz() -> ResponseReturnValue:
     """Tell that the process is alive."""
     return replies.bare(OK, {"status": OK})
 
 
 @routes.get("/readyz")
+@described(replies={200: Reply(ReadyReply), 503: Reply(ReadyReply, description="A part does not work.")})
 def readyz() -> ResponseReturnValue:
     """Tell of each part that an import needs whether it works; 503 if one does not."""
     said = {name: _said(name, probe) for name, probe in PROBES.items()}

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, make_response, request
 from flask.typing import ResponseReturnValue
 
-from catalog.batches import Batch, Mode
+from catalog.batches import Batch, Mode, Options
+from catalog.handles import Handle
 from catalog.submit import Submission, submit
 from engine.readers import FORMATS
 from engine.readers.bytestream import bare_name
-from errors import Problem, Refusal
+from errors import DigestMismatch, Problem, Refusal
 from routes import download, fields, parts, replies
 from routes.auth import caller, requires
 from routes.batch import addresses_of
 from routes.control import usable_control
+from routes.described import BYTES, CSV, TEXT, Reply, described
+from routes.handle import known
 from routes.idempotency import once
 from routes.results import first_page, whole_log
 from routes.schedule import announce, options_of, refuse_missing
 from routes.status import details, import_exit, line_of, settled_batch
 from routes.upload import Upload, receive_body, receive_form
 from schemas import control as control_files
+from schemas.replies import ImportAccepted, ImportLine, ImportSettled
 from schemas.requests import ImportRequest, check
 
 routes = Blueprint("imports", __name__, url_prefix="/api")
@@ -35,26 +40,84 @@ _BY_TYPE = {
     "application/x-ndjson": "jsonl", "application/jsonlines": "jsonl", "application/x-jsonlines": "jsonl", "application/json": "json",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }  # fmt: skip
+_SETTLED = Reply(
+    (ImportSettled, ImportLine),
+    types=(CSV, TEXT),
+    says=("Import-Exit", "Location", "Queue-Delayed"),
+    description="The import is over: its results.",
+)
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
 _NOT_OF_THE_IMPORT = ("wait", "fail")  # how the reply is wanted; a repeated request may want it otherwise
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an import's data come from."""
+
+    commit: Callable[[], tuple[str, int]]  # sees to it that the spool has them, and tells their digest and size
+    name: str  # as the client calls them; good for nothing but display
+    format: str | None  # how they are read, as far as what they came with says
+    handle: str | None = None  # by which the key knows them, if they were sent so
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch that was made of an import's data, and put into the queue."""
+
+    batch: int
+    control: str  # digest
+    digest: str
+    name: str  # by which the control file knows the data
+    options: Options
+
+
 @routes.route("/import/<digest_or_name>", methods=["POST", "PUT"])
 @requires("import")
+@described(
+    query=ImportRequest, takes=(*_BY_TYPE, BYTES, "multipart/form-data"),
+    headers=("Idempotency-Key", "Content-Digest", "Repr-Digest", "Prefer"),
+    refuses=(404, 409, 410, 422, 507),
+    replies={200: _SETTLED, 202: Reply(ImportAccepted, says=("Location", "Queue-Delayed")), 422: _SETTLED},
+)  # fmt: skip
 def import_data(digest_or_name: str) -> ResponseReturnValue:
-    """Import the body (or a form's file) as a control file says; reply with the batch, or with its results if they are waited for."""
-    with _received() as upload:
-        given = check(ImportRequest(), upload.fields)
-        _prefer(given)
-        assert upload.receiver is not None  # noqa: S101 - _received sees to it
-        upload.check()
-        told = [text for pair in sorted(upload.fields.items()) if pair[0] not in _NOT_OF_THE_IMPORT for text in pair]
-        accepted = make_response(once([upload.receiver.digest, request.mimetype, *told], lambda: _submit(upload, digest_or_name, given)))
+    """Import the body, a form's file, or what a handle knows; reply with the batch, or with its results if they are waited for."""
+    accepted, given = (_known if "handle" in request.args else _taken)(digest_or_name)
     if not given["wait"]:
         return accepted
     batch = settled_batch(accepted.headers["Location"].rpartition("/")[2], given["wait"], Mode(given["mode"]))
     return _settled(batch, accepted, given["fail"]) if batch.state.is_over else accepted
+
+
+def _known(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
+    """Import what the caller knows by a handle; return the reply, and the checked fields."""
+    given = check(ImportRequest(), fields.once(list(request.args.items(multi=True))))
+    _prefer(given)
+    if request.stream.read(1):
+        raise Refusal(400, "request_invalid", "The data come by a handle and in the body.", [Problem("Send one of them.", "handle")])
+    handle = known(given["handle"])
+    if given["sha256"] and given["sha256"].lower() != handle.digest:
+        raise DigestMismatch(given["sha256"], handle.digest)
+    told = _told_apart(dict(request.args))
+    return make_response(once(told, lambda: _submit(of_handle(handle), digest_or_name, given))), given
+
+
+def _taken(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
+    """Import what the request brings; return the reply, and the checked fields."""
+    with _received() as upload:
+        given = check(ImportRequest(), upload.fields)
+        _prefer(given)
+        if given["handle"]:
+            raise Refusal(400, "request_invalid", "A handle stands in the query string.", [Problem("Not in a form.", "handle")])
+        assert upload.receiver is not None  # noqa: S101 - _received sees to it
+        upload.check()
+        source = Source(upload.receiver.commit, download.display_name(upload.file_name), _BY_TYPE.get(request.mimetype))
+        told = [upload.receiver.digest, request.mimetype, *_told_apart(upload.fields)]
+        return make_response(once(told, lambda: _submit(source, digest_or_name, given))), given
+
+
+def _told_apart(given: Mapping[str, str]) -> list[str]:
+    return [text for pair in sorted(given.items()) if pair[0] not in _NOT_OF_THE_IMPORT for text in pair]
 
 
 @contextmanager
@@ -82,29 +145,41 @@ def _prefer(given: dict[str, Any]) -> None:
         given["wait"] = float(found[1])
 
 
-def _submit(upload: Upload, control_name: str, given: dict[str, Any]) -> Response:
-    assert upload.receiver is not None  # noqa: S101 - _received sees to it
+def of_handle(handle: Handle) -> Source:
+    """Return as an import's data what is known by a handle."""
+    return Source(lambda: (handle.digest, handle.size), handle.name, FORMATS.get(bare_name(handle.name).rpartition(".")[2]), handle.handle)
+
+
+def _submit(source: Source, control_name: str, given: dict[str, Any]) -> Response:
+    started = start(source, control_name, given)
+    place = f"/api/batch/{started.batch}"
+    links = {"status": place, "results": f"{place}/results", "errors": f"{place}/errors", "cancel": f"{place}/cancel"}
+    said = {"batch": started.batch, "control": started.control, "digest": started.digest, "name": started.name}
+    reply = replies.bare(str(started.batch), said | {"mode": started.options.mode, "links": links}, 202)
+    reply.headers["Location"] = place
+    announce(started.batch, started.options, reply)
+    return reply
+
+
+def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
+    """Make a batch of the data and put it into the queue; `given` are the checked fields of an ImportRequest.
+
+    Refusal: 404 for a control file that the caller may not use; 409 `blocked`; 422 for data that the control file has no place for.
+    """
     control = usable_control(control_name)
-    form = given["format"] or _BY_TYPE.get(request.mimetype)
+    form = given["format"] or source.format
     name = _name(_files(control.digest), given, form)
     _refuse_unfit(_files(control.digest), name, form)
     refuse_missing(control.digest, {name})
-    digest, size = upload.receiver.commit()
-    shown = download.display_name(upload.file_name)
+    digest, size = source.commit()
     sent = Submission(
-        control=control.digest, key_id=caller().id, name=name, digest=digest, size=size, uploaded_as=shown, format=form,
-        separator=given["separator"], comment=given["comment"], file_name=given["file_name"] or shown,
+        control=control.digest, key_id=caller().id, name=name, digest=digest, size=size, uploaded_as=source.name, handle=source.handle,
+        format=form, separator=given["separator"], comment=given["comment"], file_name=given["file_name"] or source.name,
         creation_path=given["creation_path"], addresses=addresses_of(given),
     )  # fmt: skip
     options = options_of(given)
     batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
-    place = f"/api/batch/{batch_id}"
-    links = {"status": place, "results": f"{place}/results", "errors": f"{place}/errors", "cancel": f"{place}/cancel"}
-    said = {"batch": batch_id, "control": control.digest, "digest": digest, "name": name, "mode": options.mode, "links": links}
-    reply = replies.bare(str(batch_id), said, 202)
-    reply.headers["Location"] = place
-    announce(batch_id, options, reply)
-    return reply
+    return Started(batch_id, control.digest, digest, name, options)
 
 
 @lru_cache(maxsize=256)

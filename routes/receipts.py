@@ -10,7 +10,6 @@ from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from flask import Response
-from marshmallow import fields as kinds, validate
 
 from catalog.batches import Batch, Mode
 from engine import results
@@ -19,7 +18,7 @@ from engine.target import open_target
 from errors import Refusal
 from routes import Parts, download, parts
 from routes.auth import visible_batch
-from schemas.requests import MODES, Request
+from schemas.requests import MODES, Request, choice
 
 CSV_TYPE = "text/csv; charset=utf-8"
 _ROWS_AT_ONCE = 1000
@@ -29,7 +28,7 @@ _PIECE_BYTES = 256 * 1024
 class RunQuery(Request):
     """Which run of the batch is meant; the last one, unless it is said."""
 
-    run = kinds.String(load_default=None, validate=validate.OneOf(MODES))
+    run = choice(*MODES, load_default=None, description="The last run of this mode, instead of the last one.")
 
 
 def batch_with_run(text: str, query: dict[str, Any]) -> Batch:

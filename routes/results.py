@@ -16,26 +16,34 @@ from engine.spreadsheet import neutral
 from errors import Refusal
 from routes import download, failed, fields, parts, replies
 from routes.auth import requires
+from routes.described import CSV, Reply, described
 from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, lines, parsed, pieces, rows_of, stream, with_severity
+from schemas.replies import SEVERITIES, ResultsReply
+from schemas.requests import about, choice
 
 routes = Blueprint("results", __name__, url_prefix="/api")
 routes.register_blueprint(failed.routes)
 
 
+LOG = Reply(ResultsReply, types=(CSV,), says=("ETag", "Content-Disposition", "Accept-Ranges", "Retry-After"))
+PART_OF_LOG = Reply(types=(CSV,), says=("ETag", "Content-Disposition", "Accept-Ranges", "Content-Range"), description="The range of bytes.")
 _PAGE = 1000  # results, unless another number is asked for
 
 
 class ResultsQuery(RunQuery):
     """The query string of `GET /api/batch/<id>/results`."""
 
-    severity = kinds.String(load_default=None, validate=validate.OneOf(("Information", "Warning", "Error")))
-    reader = kinds.String(data_key="for", load_default=None, validate=validate.OneOf(("spreadsheet",)))
-    cursor = kinds.Integer(load_default=0, validate=validate.Range(min=0, max=2**63 - 1))
-    limit = kinds.Integer(load_default=_PAGE, validate=validate.Range(min=1, max=10_000))
+    severity = kinds.String(load_default=None, validate=validate.OneOf(SEVERITIES), metadata=about("Only results of this severity."))
+    reader = choice("spreadsheet", data_key="for", load_default=None, description="Cells that a spreadsheet would run are made harmless.")
+    cursor = kinds.Integer(
+        load_default=0, validate=validate.Range(min=0, max=2**63 - 1), metadata=about("`next` of the page before, in JSON.")
+    )
+    limit = kinds.Integer(load_default=_PAGE, validate=validate.Range(min=1, max=10_000), metadata=about("How many results, in JSON."))
 
 
 @routes.get("/batch/<batch>/results")
 @requires("read")
+@described(query=ResultsQuery, headers=("Range",), refuses=(410,), replies={200: LOG, 206: PART_OF_LOG})
 def get_results(batch: str) -> ResponseReturnValue:
     """Give the result of every record, in order: CSV, or JSON pages. While the batch runs, those that are certain so far."""
     query = fields.of_query(ResultsQuery())

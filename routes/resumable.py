@@ -22,10 +22,12 @@ from catalog import batches, files
 from errors import DigestMismatch, Refusal, TooLarge, UploadUnknown
 from routes import download, parts, replies
 from routes.auth import caller, requires, visible_batch
+from routes.described import Reply, described
 from routes.fields import refuse_query
 from routes.file import can_be_shown, refuse_late_or_taken, refuse_unknown_name
 from routes.idempotency import once
 from routes.upload import broken_uploads_refused, limited
+from schemas.replies import UploadMade
 from schemas.requests import Request, Text, check
 from spool import HeldUpload
 
@@ -40,6 +42,8 @@ HASHES: dict[str, Callable[[], Any]] = {
 }
 # What a lost connection has not filled is lost: small enough to get on over a line that is cut again and again.
 _READ_BYTES = 64 * 1024
+_TOLD = ("Tus-Resumable",)
+_STANDS = (*_TOLD, "Upload-Offset", "Upload-Expires", "File-Digest")
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 _METADATA_KEY = re.compile(r"[!-+\--~]{1,80}", re.ASCII)
 
@@ -61,6 +65,7 @@ def _say_version(reply: Response) -> Response:
 
 
 @routes.route("/upload", methods=["OPTIONS"])
+@described(replies={204: Reply(types=(), says=(*_TOLD, "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm"))})
 def get_abilities() -> ResponseReturnValue:
     """Tell which version and extensions of the protocol are spoken, and how large an upload may be."""
     reply = replies.text("", 204)
@@ -73,6 +78,10 @@ def get_abilities() -> ResponseReturnValue:
 
 @routes.post("/upload")
 @requires("import")
+@described(
+    needs=("Tus-Resumable", "Upload-Length"), headers=("Upload-Metadata", "Idempotency-Key"), refuses=(507,),
+    replies={201: Reply(UploadMade, says=(*_TOLD, "Location", "Upload-Expires"))},
+)  # fmt: skip
 def create_upload() -> ResponseReturnValue:
     """Begin an upload in parts, and reply with where its bytes are to be sent."""
     refuse_query()
@@ -135,6 +144,7 @@ def metadata_of(header: str) -> dict[str, str]:
 
 @routes.route("/upload/<upload>", methods=["HEAD"])
 @requires("import")
+@described(needs=("Tus-Resumable",), refuses=(409, 423, 507), replies={200: Reply(says=(*_STANDS, "Upload-Length", "Upload-Metadata"))})
 def get_offset(upload: str) -> ResponseReturnValue:
     """Tell how many bytes of an upload have come."""
     _check_version()
@@ -154,6 +164,10 @@ def get_offset(upload: str) -> ResponseReturnValue:
 
 @routes.patch("/upload/<upload>")
 @requires("import")
+@described(
+    takes=(PART_TYPE,), needs=("Tus-Resumable", "Upload-Offset"), headers=("Upload-Checksum",), refuses=(409, 423, 507),
+    replies={204: Reply(types=(), says=_STANDS)},
+)  # fmt: skip
 def add_part(upload: str) -> ResponseReturnValue:
     """Take the bytes that follow; the last ones make the upload a stored file."""
     refuse_query()
@@ -174,6 +188,7 @@ def add_part(upload: str) -> ResponseReturnValue:
 
 @routes.delete("/upload/<upload>")
 @requires("import")
+@described(needs=("Tus-Resumable",), refuses=(423,), replies={204: Reply(types=(), says=_TOLD)})
 def forget_upload(upload: str) -> ResponseReturnValue:
     """Give an upload up, and forget its bytes; a file that it has become stays."""
     refuse_query()
@@ -186,6 +201,10 @@ def forget_upload(upload: str) -> ResponseReturnValue:
 
 @routes.post("/upload/<upload>")
 @requires("import")
+@described(
+    takes=(PART_TYPE,), needs=("X-HTTP-Method-Override", "Tus-Resumable"), headers=("Upload-Offset", "Upload-Checksum"),
+    refuses=(409, 423, 507), replies={200: Reply(says=_STANDS), 204: Reply(types=(), says=_STANDS)},
+)  # fmt: skip
 def call_otherwise(upload: str) -> ResponseReturnValue:
     """Do as HEAD, PATCH or DELETE would, for clients that cannot send these: `X-HTTP-Method-Override` says which."""
     meant = {"HEAD": get_offset, "PATCH": add_part, "DELETE": forget_upload}
@@ -281,7 +300,7 @@ def _refuse_offset(held: HeldUpload, offset: int) -> None:
 def _visible(upload_id: str) -> tuple[dict[str, Any], int]:
     """Return an upload that the caller may see, and how many bytes of it have come; UploadUnknown, which is 404, for any other."""
     facts, size = parts().spool.uploads.find(upload_id)
-    if not caller().can_see(facts["key_id"]):
+    if "handle" in facts or not caller().can_see(facts["key_id"]):  # parts of a file with a handle are not this protocol's
         raise UploadUnknown(upload_id)
     return facts, size
 

@@ -14,9 +14,11 @@ from errors import Problem, Refusal
 from jobs import queues
 from routes import fields, parts, replies
 from routes.auth import requires, visible_batch
+from routes.described import Reply, described
 from routes.idempotency import idempotent
 from routes.status import import_exit, settled_batch
 from schemas import control as control_files
+from schemas.replies import ScheduledReply
 from schemas.requests import ScheduleRequest
 
 routes = Blueprint("schedule", __name__, url_prefix="/api")
@@ -24,6 +26,10 @@ routes = Blueprint("schedule", __name__, url_prefix="/api")
 
 @routes.post("/schedule")
 @requires("import")
+@described(
+    form=ScheduleRequest, headers=("Idempotency-Key",), refuses=(404, 410),
+    replies={200: Reply(ScheduledReply, says=("Import-Exit", "Queue-Delayed"))},
+)  # fmt: skip
 def schedule_batch() -> ResponseReturnValue:
     """Put a batch into the queue; with `wait`, reply when it is finished, `Import-Exit` saying how."""
     given = fields.of_body(ScheduleRequest())
@@ -52,7 +58,8 @@ def put_into_queue(batch: Batch, options: Options, *, refuse_if_busy: bool = Fal
 
 def options_of(given: dict[str, Any]) -> Options:
     """Return how a run is wanted, from the checked fields of a request."""
-    return Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], start_at=given["start_at"])
+    has_event_handlers = given.get("has_event_handlers", False)
+    return Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], has_event_handlers, given["start_at"])
 
 
 def announce(batch_id: int, options: Options, reply: Response) -> None:

@@ -9,12 +9,16 @@ from flask.typing import ResponseReturnValue
 
 from catalog import batches
 from catalog.batches import Batch, Mode, State
+from catalog.standing import import_exit, line_of
 from errors import Refusal
 from routes import fields, parts, replies
 from routes.auth import batch_id_of, requires, visible_batch
+from routes.described import Reply, described
 from routes.results import first_errors
-from schemas.replies import BatchReply, FileReply
+from schemas.replies import BatchReply, FileReply, StatusReply
 from schemas.requests import StatusQuery
+
+__all__ = ["details", "get_status", "import_exit", "line_of", "routes", "settled_batch"]
 
 routes = Blueprint("status", __name__, url_prefix="/api")
 
@@ -24,6 +28,13 @@ _LONGEST_PAUSE_SECONDS = 0.25
 
 @routes.get("/batch/<batch>")
 @requires("read")
+@described(
+    query=StatusQuery,
+    replies={
+        200: Reply(StatusReply, says=("Import-Exit", "Retry-After")),
+        422: Reply(StatusReply, says=("Import-Exit",), description="With `fail=rows`: records were refused."),
+    },
+)
 def get_status(batch: str) -> ResponseReturnValue:
     """Tell how a batch stands: one line, or JSON; with `wait`, as soon as it is finished."""
     query = fields.of_query(StatusQuery())
@@ -72,23 +83,6 @@ def _look(text: str, mode: Mode | None) -> Batch:
 
 def _is_settled(batch: Batch) -> bool:
     return batch.state.is_over or batch.state is State.HELD
-
-
-def import_exit(batch: Batch) -> int:
-    """Return what a script may exit with: 0 all well, 1 failed or cancelled, 2 some rows refused, 3 not finished."""
-    if not batch.state.is_over:
-        return 3
-    if batch.state is not State.COMPLETED:
-        return 1
-    return 2 if batch.counts.errors else 0
-
-
-def line_of(batch: Batch) -> str:
-    """Return the status as one line; what is not the rule (unprocessed records, a reason) stands at its end."""
-    counts = batch.counts
-    line = f"{batch.state} input={counts.input} success={counts.success} error={counts.errors} skip={counts.skipped}"
-    line += f" unprocessed={counts.unprocessed}" if counts.unprocessed else ""
-    return f"{line} code={batch.code}" if batch.code else line
 
 
 def _details(batch: Batch, query: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import io
 
 from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
-from marshmallow import fields as kinds
 
 from engine.control.generate import generated_control
 from engine.control.template import TemplateColumn, columns_of, entities_of
@@ -18,8 +17,10 @@ from errors import ControlFileInvalid, Problem, Refusal
 from routes import download, fields, parts, replies
 from routes.auth import caller, requires
 from routes.control import usable_control
+from routes.described import CSV, Reply, described
 from routes.failed import XLSX_TYPE
-from schemas.requests import Request
+from schemas.replies import LimitsReply
+from schemas.requests import Request, Text, about
 
 routes = Blueprint("templates", __name__, url_prefix="/api")
 
@@ -32,11 +33,12 @@ _LOOKS = {
 class TemplateQuery(Request):
     """Which of the control file's files is meant; needed where there are several."""
 
-    file = kinds.String(load_default=None)
+    file = Text(load_default=None, metadata=about("One of the control file's files."))
 
 
 @routes.get("/entity/<table>/control")
 @requires("read", "import", "control")
+@described(replies={200: Reply(types=("text/yaml",))})
 def generate_control(table: str) -> ResponseReturnValue:
     """Reply with a control file made from a table: all its columns, its key, its references."""
     if caller().control_names is not None:
@@ -46,6 +48,7 @@ def generate_control(table: str) -> ResponseReturnValue:
 
 @routes.get("/control/<digest_or_name>/template.csv")
 @requires("read", "import", "control")
+@described(query=TemplateQuery, refuses=(409, 410), replies={200: Reply(types=(CSV,), says=("Content-Disposition",))})
 def get_csv_template(digest_or_name: str) -> ResponseReturnValue:
     """Reply with the header of a file as the control file wants it, required columns marked with `*`."""
     plan, file = _file(digest_or_name)
@@ -59,6 +62,7 @@ def get_csv_template(digest_or_name: str) -> ResponseReturnValue:
 
 @routes.get("/control/<digest_or_name>/template.xlsx")
 @requires("read", "import", "control")
+@described(query=TemplateQuery, refuses=(409, 410), replies={200: Reply(types=(XLSX_TYPE,), says=("Content-Disposition",))})
 def get_xlsx_template(digest_or_name: str) -> ResponseReturnValue:
     """Reply with a workbook that has the header, required columns in red, and lists to choose from where few values are allowed."""
     plan, file = _file(digest_or_name)
@@ -73,6 +77,7 @@ def get_xlsx_template(digest_or_name: str) -> ResponseReturnValue:
 
 @routes.get("/limits")
 @requires("read", "import", "control")
+@described(replies={200: Reply(LimitsReply)})
 def get_limits() -> ResponseReturnValue:
     """Tell how large files may be, how they may come, and how long replies are waited for: lines, or JSON."""
     settings = parts().settings

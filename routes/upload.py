@@ -182,11 +182,11 @@ def _once(fields: Iterable[tuple[str | None, str]]) -> dict[str, str]:
 
 
 def _take(upload: Upload, part: str | None, file: FileStorage) -> None:
-    """Let a form's file be the upload's; there is room for one, and it is called `file`."""
-    if part != "file" or upload.receiver is not None:
-        raise Refusal(
-            400, "form_invalid", "file: sent twice" if part == "file" else f"{str(part)[:80]}: only the field `file` may hold a file"
-        )
+    """Let a form's file be the upload's; there is room for one, and it is called `file`, or `File` as other systems have it."""
+    is_file = part in ("file", "File")
+    if not is_file or upload.receiver is not None:
+        said = "file: sent twice" if is_file else f"{str(part)[:80]}: only the field `file` may hold a file"
+        raise Refusal(400, "form_invalid", said)
     upload.receiver = cast(_Written, file.stream).receiver
     upload.file_name = file.filename or ""
     upload.said_digests += _digests_of(file.headers.get("Content-Digest"), file.headers.get("Repr-Digest"))

@@ -15,17 +15,25 @@ WHEN_BUSY = ("queue", "refuse")
 FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx")
 STATES = ("uploading", "scheduled", "running", "held", "completed", "failed", "cancelled")
 
+CURSOR = r"[0-9]{1,17}-[0-9]{1,16}\Z"  # of a list of batches: the microseconds of a batch's making, and its identifier
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class Text(fields.String):
-    """Text that every database can hold: no NUL, no lone surrogate. A JSON number stands for its digits."""
+    """Text that every database can hold: no NUL, no lone surrogate."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        text: str = super()._deserialize(str(value) if type(value) is int else value, attr, data, **kwargs)
+        text: str = super()._deserialize(value, attr, data, **kwargs)
         if "\0" in text or (not text.isprintable() and any("\ud800" <= c <= "\udfff" for c in text)):
             raise ValidationError("Not a valid text: it holds a NUL or a lone surrogate.")
         return text
+
+
+class BatchId(Text):
+    """A batch's identifier; whether it is one, and whose, is seen where the batch is looked for. A JSON number stands for its digits."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        return super()._deserialize(str(value) if type(value) is int else value, attr, data, **kwargs)
 
 
 class Instant(fields.Field[datetime]):
@@ -74,46 +82,75 @@ class ForeignRequest(Request):
         unknown = EXCLUDE
 
 
-def _choice(*allowed: str, **kwargs: Any) -> fields.String:
-    return fields.String(validate=validate.OneOf(allowed), **kwargs)
+def about(description: str) -> dict[str, Any]:
+    """Say what a field is for, in the words of the API's description."""
+    return {"description": description}
 
 
-def _wait() -> fields.Float:
-    return fields.Float(load_default=0.0, validate=validate.Range(min=0))
+def choice(*allowed: str, description: str, **kwargs: Any) -> fields.String:
+    """Make a field that takes one of a few words."""
+    return fields.String(validate=validate.OneOf(allowed), metadata=about(description), **kwargs)
+
+
+def _wait(description: str) -> fields.Float:
+    return fields.Float(load_default=0.0, validate=validate.Range(min=0), metadata=about(description))
+
+
+def sha256() -> Text:
+    """Make the field that says which digest the bytes must have."""
+    return Text(load_default=None, metadata=about("The SHA-256 digest that the file must have, 64 hexadecimal digits."))
 
 
 class ControlRequest(Request):
     """The text fields beside the file of `POST /api/control`."""
 
-    comment = Text(load_default="", validate=validate.Length(max=2000))
-    name = Text(load_default=None, validate=validate.Length(min=1, max=200))
-    sha256 = Text(load_default=None)
+    comment = Text(load_default="", validate=validate.Length(max=2000), metadata=about("For people."))
+    name = Text(
+        load_default=None, validate=validate.Length(min=1, max=200),
+        metadata=about("A name that from now on points to this file; the file's own `name` does so too."),
+    )  # fmt: skip
+    sha256 = sha256()
 
 
 class BatchRequest(Request):
     """The fields of `POST /api/batch`."""
 
-    control = Text(required=True, validate=validate.Length(min=1, max=200))
-    comment = Text(load_default="", validate=validate.Length(max=2000))
-    file_name = Text(data_key="fileName", load_default="", validate=validate.Length(max=255))
+    control = Text(
+        required=True,
+        validate=validate.Length(min=1, max=200),
+        metadata=about("Digest or name of a control file; names are looked up now."),
+    )
+    comment = Text(load_default="", validate=validate.Length(max=2000), metadata=about("For people."))
+    file_name = Text(data_key="fileName", load_default="", validate=validate.Length(max=255), metadata=about("For people."))
     creation_path = Text(
-        data_key="creationPath", load_default="",
+        data_key="creationPath", load_default="", metadata=about("Which system sends it."),
         validate=validate.Regexp(r"[A-Z0-9_]{1,15}\Z|\Z", error="Not 1 to 15 upper-case letters, digits and underscores."),
     )  # fmt: skip
-    send_success_email_to = Addresses(data_key="sendSuccessEmailTo", load_default=list)
-    send_failure_email_to = Addresses(data_key="sendFailureEmailTo", load_default=list)
+    send_success_email_to = Addresses(
+        data_key="sendSuccessEmailTo", load_default=list, metadata=about("Mail addresses, with commas between.")
+    )
+    send_failure_email_to = Addresses(
+        data_key="sendFailureEmailTo", load_default=list, metadata=about("Mail addresses, with commas between.")
+    )
 
 
 class ScheduleRequest(Request):
     """The fields of `POST /api/schedule`."""
 
-    batch = Text(required=True)
-    mode = _choice(*MODES, load_default="import")
-    execution = _choice(*EXECUTIONS, load_default="PerRecord")
-    is_ordered = fields.Boolean(data_key="ordered", load_default=False)
-    when_busy = _choice(*WHEN_BUSY, data_key="whenBusy", load_default="queue")
-    start_at = Instant(data_key="at", load_default=None)
-    wait = _wait()
+    batch = BatchId(required=True, metadata=about("The batch."))
+    mode = choice(*MODES, load_default="import", description="The real run, or one that is rolled back at its end.")
+    execution = choice(
+        *EXECUTIONS, load_default="PerRecord", description="Whether one refused record leaves the others alone, or nothing is kept then."
+    )
+    is_ordered = fields.Boolean(
+        data_key="ordered", load_default=False, metadata=about("Whether records with a smaller `GroupOrder` come first.")
+    )
+    when_busy = choice(
+        *WHEN_BUSY, data_key="whenBusy", load_default="queue",
+        description="Whether to wait, or to be refused with 409, where another batch writes one of the tables or waits to.",
+    )  # fmt: skip
+    start_at = Instant(data_key="at", load_default=None, metadata=about("Not to start before this instant."))
+    wait = _wait("Reply only when the run is over, or after so many seconds.")
 
 
 class ImportRequest(BatchRequest, ScheduleRequest):
@@ -124,33 +161,44 @@ class ImportRequest(BatchRequest, ScheduleRequest):
 
         exclude = ("batch", "control")
 
-    name = Text(load_default=None, validate=validate.Length(min=1, max=255))
-    format = _choice(*FORMATS, load_default=None)
-    separator = Text(load_default=None, validate=validate.Length(equal=1))
-    sha256 = Text(load_default=None)
-    fail = _choice("rows", load_default=None)
+    name = Text(
+        load_default=None, validate=validate.Length(min=1, max=255), metadata=about("Which of the control file's files the data is.")
+    )
+    format = choice(
+        *FORMATS, load_default=None, description="How the data is read; otherwise its `Content-Type`, or the control file, says it."
+    )
+    separator = Text(
+        load_default=None, validate=validate.Length(equal=1), metadata=about("The character that separates fields, where it is another.")
+    )
+    handle = Text(load_default=None, metadata=about("Of a file that was sent by it before; there is no body then."))
+    sha256 = sha256()
+    fail = choice("rows", load_default=None, description="Status 422 where records were refused.")
 
 
 class StatusQuery(Request):
     """The query string of `GET /api/batch/<id>`."""
 
-    wait = _wait()
-    include_errors = fields.Boolean(load_default=False)
-    max_errors = fields.Integer(load_default=100, validate=validate.Range(min=1, max=1000))
-    run = _choice(*MODES, load_default=None)
-    fail = _choice("rows", load_default=None)
+    wait = _wait("Seconds to wait for the end.")
+    include_errors = fields.Boolean(load_default=False, metadata=about("Tell the first errors, in JSON."))
+    max_errors = fields.Integer(load_default=100, validate=validate.Range(min=1, max=1000), metadata=about("How many errors."))
+    run = choice(*MODES, load_default=None, description="The last run of this mode, instead of the last one.")
+    fail = choice("rows", load_default=None, description="Status 422 where records were refused.")
 
 
 class BatchesQuery(Request):
     """The query string of `GET /api/batches`."""
 
-    state = _choice(*STATES, load_default=None)
-    control = Text(load_default=None)
-    creation_path = Text(data_key="creationPath", load_default=None)
-    since = Instant(load_default=None)
-    key = Text(load_default=None)
-    cursor = Text(load_default=None)
-    limit = fields.Integer(load_default=50, validate=validate.Range(min=1, max=200))
+    state = choice(*STATES, load_default=None, description="Only batches in this state.")
+    control = Text(load_default=None, metadata=about("Only batches of this control file: its digest or name."))
+    creation_path = Text(data_key="creationPath", load_default=None, metadata=about("Only batches with this `creationPath`."))
+    since = Instant(load_default=None, metadata=about("Only batches made at this instant or later."))
+    key = Text(load_default=None, metadata=about("Only batches of the key with this id."))
+    cursor = Text(
+        load_default=None,
+        validate=validate.Regexp(CURSOR, error="Take `next` of the page before."),
+        metadata=about("`next` of the page before."),
+    )
+    limit = fields.Integer(load_default=50, validate=validate.Range(min=1, max=200), metadata=about("How many batches."))
 
 
 class NoFields(Request):

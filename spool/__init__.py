@@ -83,7 +83,7 @@ class Uploads(Protocol):
     """Uploads in parts, by ids of 32 random hex digits; what has come of them outlives the process that took it."""
 
     def create(self, upload_id: str, facts: dict[str, Any]) -> None:
-        """Begin an upload."""
+        """Begin an upload. Raises UploadHeld where there is one of this id."""
 
     def find(self, upload_id: str) -> tuple[dict[str, Any], int]:
         """Return an upload's facts, and how many of its bytes are there. Raises UploadUnknown."""

@@ -7,11 +7,13 @@ uploads/<id>/lock     held by the process that writes to it; the kernel frees it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -34,16 +36,22 @@ class DirectoryUploads:
         make_folder(root)
 
     def create(self, upload_id: str, facts: dict[str, Any]) -> None:
-        """Begin an upload under an id of 32 random hex digits."""
+        """Begin an upload under an id of 32 random hex digits. Raises UploadHeld where one of this id has just been begun."""
         folder = self._folder(upload_id)
         # Made whole under another name, so that nobody meets half of one.
-        fresh = folder.with_name(f".{upload_id}")
+        fresh = folder.with_name(f".{upload_id}{secrets.token_hex(4)}")
         with full_disk_told():
             fresh.mkdir(0o750)
             for name in ("lock", "data"):
                 (fresh / name).touch(0o600)
             _write_facts(fresh, facts)
-            fresh.rename(folder)
+            try:
+                fresh.rename(folder)
+            except OSError as error:
+                shutil.rmtree(fresh)
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise UploadHeld(f"the upload {upload_id} has just been begun") from None
+                raise
             sync_folder(self._root)
 
     def find(self, upload_id: str) -> tuple[dict[str, Any], int]:

@@ -125,7 +125,7 @@ class Site:
         if self.settings.target_url.startswith("sqlite"):
             self.execute(
                 "CREATE TRIGGER slow AFTER INSERT ON things WHEN new.size >= 300 "
-                "BEGIN SELECT count(*) FROM things a, things b WHERE a.size + b.size < 0; END"
+                "BEGIN SELECT count(*) FROM things a, things b WHERE a.id <= 170 AND b.id <= 170 AND a.size + b.size < 0; END"
             )
             return
         body = "BEGIN IF new.size >= 300 THEN PERFORM pg_sleep(0.003); END IF; RETURN NULL; END"

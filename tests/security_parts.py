@@ -23,7 +23,7 @@ LEAKS = re.compile(
     r"/tmp/|/usr/|/var/|\.py\b|site-packages|Traceback|File \"|postgres(ql)?://|redis://|sqlite:|127\.0\.0\.1|\blad_[0-9a-f]{10}_"
     r"|\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|COPY)\b [a-z_\"*]|psycopg|sqlalchemy|werkzeug|marshmallow|sqlite3|object at 0x"
 )
-PUBLIC = {"/healthz", "/readyz"}
+PUBLIC = {"/healthz", "/readyz", "/api/openapi.json", "/api/docs", "/api/docs/api.css"}
 SAFE_HEADERS = ("X-Request-Id", "X-Content-Type-Options", "Content-Security-Policy", "Referrer-Policy", "Cache-Control")
 NAUGHTY = (
     "", " ", "\0", "a\0b", "a\r\nSet-Cookie: x=1", "\U0001f600", "x" * 4096, "../../etc/passwd", "-rf", "CON", "\u202egpj.exe",

@@ -12,10 +12,12 @@ from app import create_app
 from dev import demo
 from dev.servers import free_port
 from dev.stack import ROOT, Stack
+from routes import openapi
 from settings import Settings
 
 PAGE = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|text)\n(.*?)```", PAGE, re.DOTALL)
+BRACKETS = str.maketrans("{}", "<>")
 MARK = "---- the next block ----"
 
 
@@ -39,8 +41,8 @@ def test_every_route_is_described(tmp_path: Path) -> None:
         "SPOOL_URL": f"file:{tmp_path / 's'}",
     }
     app = create_app(Settings.from_environment(urls))
-    rules = {(m, re.sub(r"<(?:path:)?(\w+)>", r"<\1>", r.rule)) for r in app.url_map.iter_rules() for m in r.methods or ()}
-    routes = {f"{m} {path.replace('digest_or_name', 'digest or name')}" for m, path in rules if m not in ("HEAD", "OPTIONS")}
+    rules = {(method, openapi.path_of(rule)) for rule, method, _ in openapi.native(app) if method not in ("HEAD", "OPTIONS")}
+    routes = {f"{m} {path.translate(BRACKETS).replace('digest_or_name', 'digest or name')}" for m, path in rules}
     assert set(re.findall(r"^### `(.+)`$", PAGE, re.MULTILINE)) == routes
 
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sqlalchemy import Engine
 import catalog as catalogs
 import clock
 from catalog import batches, migrate, turns
-from catalog.batches import Counts, Options, State
+from catalog.batches import Beat, Counts, Options, State
 from dev.servers import free_port
 from errors import LeaseLost
 from jobs import queues
@@ -59,6 +60,25 @@ def test_a_batch_whose_time_has_not_come_is_not_announced(catalog: Engine, spool
     scheduled(catalog, options=Options(start_at=clock.now() + timedelta(hours=1)))
     make_sweep(catalog, spool, redis_url).sweep()
     assert queues.hints(queues.connect(redis_url)) == []
+
+
+def test_a_lease_ends_though_the_clock_was_set_back(catalog: Engine, spool: Spool, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock goes back by an hour as a worker and the sweep whose turn it was die: the batch waits for neither hour (T26, T31)."""
+    dead, alive = scheduled(catalog), scheduled(catalog)
+    claims = [batches.claim(catalog, "w1", 1), batches.claim(catalog, "w2", 1)]
+    assert [claim and claim.batch_id for claim in claims] == [dead, alive] and claims[1] is not None
+    assert turns.take(catalog, "sweep", "w1", 30)
+    real = clock.now
+    monkeypatch.setattr(clock, "now", lambda: real() - timedelta(hours=1))
+    sweep = make_sweep(catalog, spool, redis_url, "w2")
+    sweep.settings = replace(sweep.settings, lease_seconds=1.0)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        sweep.sweep()
+        assert batches.heartbeat(catalog, alive, claims[1].fence, 1) is Beat.OK
+        time.sleep(0.2)
+    states = [found.state for batch_id in (dead, alive) if (found := batches.get(catalog, batch_id))]
+    assert states == [State.SCHEDULED, State.RUNNING]
 
 
 def test_a_lease_that_ran_out_is_taken_back(catalog: Engine, spool: Spool, redis_url: str) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "catalog": set(),
     "engine": set(),
     "jobs": {"engine", "catalog", "spool", "schemas", "settings"},
-    "cli": {"engine", "catalog", "spool", "schemas", "settings"},
+    "cli": {"engine", "catalog", "spool", "schemas", "settings", "jobs"},
     # Of the engine what checks control files and what reads results and files back; nothing of it that writes.
     "routes": {
         *("jobs.queues", "catalog", "spool", "schemas", "engine.control", "engine.plan", "engine.target", "engine.readers"),

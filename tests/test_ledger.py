@@ -89,7 +89,9 @@ def test_only_the_ledgers_own_steps_do_not_wait_for_the_disk(target: Target, con
     take(connection, target)
     ledger.forget(connection, "7-1", target.dialect)
     assert (
-        [connection.execute(what).fetchone() for what in asked] == before == ([(2,), (60000,)] if before[0] == (2,) else [("on",), ("0",)])
+        [connection.execute(what).fetchone() for what in asked]
+        == before
+        == ([(2,), (60000,)] if before[0] == (2,) else [("on",), ("1min",)])
     )
 
 

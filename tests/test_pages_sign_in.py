@@ -117,7 +117,7 @@ def test_a_session_ends_when_nobody_uses_it(web: Web, now: list[timedelta]) -> N
 
 def link(web: Web, *words: str) -> str:
     """Return what `flask admin link` prints."""
-    group = next(group for group in cli.groups(web.settings) if group.name == "admin")
+    group = next(group for group in cli.commands(web.settings) if group.name == "admin")
     done = CliRunner().invoke(group, ["link", *words])
     assert done.exit_code == 0, done.output
     return done.output.strip()
@@ -146,7 +146,7 @@ def test_an_address_for_a_key(web: Web) -> None:
     person.post("/sign-in", {"code": link(web, "--key", reader.split("_")[1]).partition("=")[2]})
     assert "of the first" not in words(person.get("/"))
     keys.revoke(web.catalog, reader.split("_")[1])
-    group = next(group for group in cli.groups(web.settings) if group.name == "admin")
+    group = next(group for group in cli.commands(web.settings) if group.name == "admin")
     assert CliRunner().invoke(group, ["link", "--key", reader.split("_")[1]]).exit_code == 1
 
 

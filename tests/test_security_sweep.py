@@ -24,7 +24,9 @@ DATA = b"carrier,name\nAA,American\n"  # what Web.ready() uploads
 DIGEST = hashlib.sha256(DATA).hexdigest()
 TEMPLATES = {f"/api/control/<digest_or_name>/template.{ending}" for ending in ("csv", "xlsx")}
 TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES}
-BY_IMPORT = {"/api/file/<digest>", *TO_PREPARE}  # what an import needs to look at
+HANDLE = "0b6f3c1e-8d5a-4f7b-9c2d-1a2b3c4d5e6f"
+BY_IMPORT = {"/api/file/<digest>", "/api/handle/<handle>", "/api/handles", *TO_PREPARE}  # what an import needs to look at
+NOTHING = {"batch": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
 BY_CONTROL = {"/api/control", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
 
@@ -54,6 +56,7 @@ def values_for(web: Web) -> dict[str, str]:
         "digest_or_name": "airlines",
         "name": "airlines.csv",
         "upload": begun.text,
+        "handle": ask(web, "PUT", f"/api/handle/{HANDLE}", data=b"x").text and HANDLE,
         "table": "airlines",
     }
 
@@ -91,7 +94,7 @@ def test_what_is_anothers_looks_like_nothing(web: Web) -> None:
     """Each route answers another key's batch or digest as it answers one that never was: no oracle, no IDOR (T58, T87)."""
     values, stranger = values_for(web), web.new_key("import", "read", "control", "approve")
     shared = {"digest_or_name", "name", "table"}  # control files and tables are everybody's, and names are those of a batch's own files
-    nothing = {name: value if name in shared else "4711" if name == "batch" else "0" * len(value) for name, value in values.items()}
+    nothing = {name: value if name in shared else NOTHING.get(name, "0" * len(value)) for name, value in values.items()}
     tus = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     asked = set()
     for method, rule in calls(web.app):

@@ -16,7 +16,7 @@ from engine.plan import KeyPart, Lookup, Source
 from engine.target import open_target
 from engine.target.sqlite import runs, sql as queries
 from engine.target.sqlite.connect import connect
-from errors import LeaseLost, TargetUnavailable
+from errors import LeaseLost, TargetLocked
 from tests.engine_parts import plan_of, sql
 from tests.sqlite_parts import control, ids, load
 
@@ -59,13 +59,13 @@ def test_a_session_stops_when_its_run_was_taken_over(url: str) -> None:
 
 def test_a_locked_database_ends_the_attempt(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else's lock is no record's fault: the run is tried again later (T38)."""
-    monkeypatch.setattr("engine.target.sqlite.connect.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("engine.locks.LOCK_SECONDS", 0.1)
     target = open_target(url)
     target.create_ledger()
     fence = target.take_over("r")
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other, closing(target.session()) as session:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(TargetUnavailable, match="locked"):
+        with pytest.raises(TargetLocked, match="locked"):
             session.begin("r", fence)
     target.close()
 

@@ -17,6 +17,7 @@ from app import create_app
 from catalog import keys, migrate
 from settings import Settings
 from tests.engine_parts import sql
+from tests.openapi_parts import Held
 
 ROOT = Path(__file__).parent.parent
 CONTROL = b"""\
@@ -42,13 +43,15 @@ class Web:
         migrate.upgrade(settings.catalog_url)
         self.settings = settings
         self.app: Flask = create_app(settings)
+        self.held = Held(self.app)
         self.catalog: Engine = catalog.connect(settings.catalog_url)
         self.key = self.new_key("import", "read")
 
     def close(self) -> None:
-        """Close what the application has opened."""
+        """Close what the application has opened; what its replies had that its description does not say is told."""
         self.app.extensions["lading"].close()
         self.catalog.dispose()
+        assert not self.held.wrong, "\n".join(dict.fromkeys(self.held.wrong))
 
     def new_key(self, *permissions: str, **options: Any) -> str:
         """Make a key with these permissions."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine import ledger
+from engine import ledger, locks
 from engine.ledger import Dialect, LedgerEntry
 from engine.ledger_holder import this_process
 from engine.tables import Column, Table, Tables, quote
@@ -174,7 +174,9 @@ class _Postgres(Target):
         import psycopg
 
         try:
-            return psycopg.connect(self.url, autocommit=True)
+            connection = psycopg.connect(self.url, autocommit=True)
+            connection.execute(f"SET lock_timeout = {locks.LOCK_SECONDS * 1000:.0f}".encode())
+            return connection
         except psycopg.OperationalError as error:
             raise TargetUnavailable(f"PostgreSQL: {str(error).strip()}") from error
 

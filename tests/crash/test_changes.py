@@ -56,7 +56,7 @@ def test_the_control_file_is_edited_in_a_run(site: Site) -> None:
     site.control = site.store_control("name: things\n" + CONTROL.lstrip(), [(schema, "things")], name="things")
     worker = site.start_worker()
     site.slow_down()
-    count = 700 if schema is None else 2500
+    count = 2500
     batch_id = running(site, count)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0 and site.get(batch_id).state is State.SCHEDULED
@@ -89,7 +89,7 @@ def test_redis_comes_back_with_an_old_state(target_url: str, tmp_path: Path) -> 
         for batch_id in old:
             assert_whole(site, batch_id, 50)
         site.slow_down()
-        count = 300 if target_url.startswith("sqlite") else 1500
+        count = 1500
         first = running(site, count, 1000)
         waiting = site.batch(rows(50, 5000))
         queues.enqueue(redis, waiting)

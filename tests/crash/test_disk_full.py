@@ -73,7 +73,7 @@ def test_the_disk_of_the_results_stays_full(target_url: str, redis_url: str, tmp
     site = Site(tmp_path, environment | {"RUN_ATTEMPTS": "1"})
     try:
         site.store(rows(COUNT))
-        fill(small_disk, leaving=300_000)
+        fill(small_disk, leaving=600_000)  # for three chunks at least, whichever two are written side by side
         batch = site.wait_over(start(site, COUNT))
         assert (batch.state, batch.code) == (State.FAILED, "disk_full")
         applied = site.execute("SELECT count(*) FROM things")[0][0]
@@ -91,11 +91,13 @@ def test_the_disk_of_a_sqlite_database_is_full_for_a_while(which: str, redis_url
     environment = urls(f"sqlite:///{tmp_path / 'target.db'}", redis_url, tmp_path) | {which: f"sqlite:///{small_disk / 'full.db'}"}
     site = Site(tmp_path, environment)
     try:
+        site.slow_down()
         batch_id = start(site, MANY)
         wait_for(lambda: site.get(batch_id).counts.input > 0)
         fill(small_disk)
         wait_for(lambda: "full" in site.logged())
         make_room(small_disk)
+        site.speed_up()
         assert_whole_and_once(site, batch_id, MANY)
     finally:
         site.close()

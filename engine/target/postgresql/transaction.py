@@ -13,7 +13,7 @@ from engine import ledger
 from engine.faults import Fault
 from engine.target.postgresql import refusals, rowloop
 from engine.target.postgresql.copytext import encode
-from errors import LeaseLost, TargetUnavailable
+from errors import LeaseLost, TargetLocked, TargetUnavailable
 
 # Texts mean the same whatever the server's own settings are; the engine's statements are too short for JIT to pay.
 _SETTINGS = (
@@ -110,7 +110,8 @@ class Transaction:
         except psycopg.Error as error:
             if passes_refusals and error.sqlstate and rowloop.is_about_data(error.sqlstate) and not self._connection.closed:
                 raise
-            raise TargetUnavailable(f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
+            kind = TargetLocked if error.sqlstate == ledger.LOCK_NOT_AVAILABLE else TargetUnavailable
+            raise kind(f"PostgreSQL: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:

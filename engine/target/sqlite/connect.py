@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 
-BUSY_SECONDS = 60
+from engine import locks
+
 WAL_PAUSE_SECONDS = 0.01
 CACHE_KIB = 8 * 1024
 
@@ -16,7 +17,7 @@ def connect(path: str) -> sqlite3.Connection:
     WAL lets others read while we write. synchronous=FULL makes a commit survive a power failure, which NORMAL does not in WAL mode.
     Connections are used by one thread at a time, not always the one that opened them.
     """
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = sqlite3.connect(path, timeout=locks.LOCK_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
     try:
         _switch_to_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
@@ -34,12 +35,12 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
     SQLite's own waiting does not help: the switch turns a reader into a writer, which it refuses at once rather than risk a deadlock.
     """
-    until = time.monotonic() + BUSY_SECONDS
+    until = time.monotonic() + locks.LOCK_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL").close()
             return
         except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            if not locks.is_busy(error) or time.monotonic() > until:
                 raise
         time.sleep(WAL_PAUSE_SECONDS)

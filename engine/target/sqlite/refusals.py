@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from engine import faults as f
 from engine.faults import Fault, fault
+from engine.locks import is_busy
 from engine.ops import DELETE, Ops, plain, shown
 from engine.tables import ForeignKey, quote
-from errors import TargetUnavailable
+from errors import TargetLocked, TargetUnavailable
 
 # What may be wrong with a record. Anything else (a full disk, a lock, a damaged file) ends the attempt.
 _ABOUT_DATA = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_RANGE}
@@ -24,7 +25,7 @@ def is_about_data(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
 
 def unavailable(error: sqlite3.Error) -> TargetUnavailable:
     """Return the exception that ends the attempt."""
-    return TargetUnavailable(f"SQLite: {error}")
+    return (TargetLocked if is_busy(error) else TargetUnavailable)(f"SQLite: {error}")
 
 
 def fault_of(connection: sqlite3.Connection, ops: Ops, op: int, kind: str, error: sqlite3.Error) -> Fault:

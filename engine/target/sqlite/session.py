@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from engine import ledger
+from engine import ledger, locks
 from engine.faults import DEFERRED_VIOLATED, Fault, fault
 from engine.ledger import LedgerEntry
 from engine.ops import Found, Ops, Outcomes
@@ -24,6 +25,8 @@ from engine.target.sqlite import refusals, sql
 from engine.target.sqlite.deferred import DeferredKeys
 from engine.target.sqlite.write import write
 
+WAY_SHARE = 0.05  # of the time that a chunk took: so much longer may its run take for others' sake,
+WAY_SECONDS = 2.5 * locks.POLL_SECONDS  # and no longer than they need to see the lock free
 _SMALL_TABLE = 2_000  # rows; up to here the nearest key is sought among all of them
 
 
@@ -34,6 +37,7 @@ class SqliteSession:
         self.connection = connection
         self.deferred = DeferredKeys(connection)
         self._is_strict = True
+        self._run, self._began_at, self._freed_at = "", 0.0, 0.0  # of the last transaction; time.monotonic()
         self._literals: dict[str, Any] = {}
         self._all_keys: dict[int, tuple[Lookup, list[str] | None]] = {}  # the keys of small tables, in this transaction
 
@@ -50,9 +54,17 @@ class SqliteSession:
         """Take the write lock and check the fence."""
         self._all_keys.clear()
         with self._or_unavailable():
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._give_way(run)
+            locks.begin_writing(self.connection)
+            self._began_at = time.monotonic()
             ledger.check_fence(self.connection, run, fence, "sqlite")
-        self._is_strict = is_strict_constraints
+        self._run, self._is_strict = run, is_strict_constraints
+
+    def _give_way(self, run: str) -> None:
+        """Between two chunks of a run leave the write lock free for long enough that whoever waits for it gets it."""
+        if run == self._run:
+            free_until = self._freed_at + min(WAY_SECONDS, WAY_SHARE * (self._freed_at - self._began_at))
+            time.sleep(max(0.0, free_until - time.monotonic()))
 
     def add_ledger(self, entry: LedgerEntry) -> None:
         """Write the chunk's ledger row."""
@@ -73,6 +85,7 @@ class SqliteSession:
         """Commit; synchronous=FULL makes it durable."""
         with self._or_unavailable():
             self.connection.execute("COMMIT")
+        self._freed_at = time.monotonic()
         self.deferred.forget()
 
     def rollback(self) -> None:

@@ -1,0 +1,98 @@
+"""`flask key`: API keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+import clock
+from catalog import keys
+from cli.base import Group, json_option, opened_catalog, put
+from settings import Settings
+
+
+class Instant(click.ParamType[datetime]):
+    """A date or a time as ISO 8601 and RFC 3339 write it; UTC unless it says otherwise."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the aware time; a date is its first moment."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2027-01-31 or 2027-01-31T12:00:00Z", param, ctx)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def group(settings: Settings) -> click.Group:
+    """Return `flask key`."""
+    made = Group("key", help="Make, list and revoke API keys.")
+
+    @made.command("create")
+    @click.option("--name", required=True, help="Whose key it is, or what it is for.")
+    @click.option(
+        "--permission", "permissions", multiple=True, required=True, type=click.Choice(keys.PERMISSIONS), help="May be given many times."
+    )
+    @click.option("--expires", type=Instant(), help="A date or time, UTC unless it says otherwise.")
+    @click.option("--control", "controls", multiple=True, help="Limit the key to this named control file. May be given many times.")
+    @json_option
+    def create(name: str, permissions: Sequence[str], expires: datetime | None, controls: Sequence[str], is_json: bool) -> None:
+        """Make an API key and print it. It is shown only this once."""
+        if expires is not None and expires <= clock.now():
+            raise click.BadParameter("this time is past", param_hint="--expires")
+        limits = {"controls": sorted(set(controls))} if controls else {}
+        with opened_catalog(settings) as engine:
+            key = keys.create(engine, name, permissions, expires_at=expires, limits=limits)
+        put(is_json, {"key": key, "name": name, "permissions": sorted(set(permissions))}, key)
+
+    @made.command("list")
+    @json_option
+    def list_(is_json: bool) -> None:
+        """Print all API keys, without their secrets."""
+        with opened_catalog(settings) as engine:
+            rows = [_key_row(key) for key in keys.all_keys(engine)]
+        put(is_json, rows, _table(rows))
+
+    @made.command("revoke")
+    @click.argument("key_id", metavar="ID")
+    def revoke(key_id: str) -> None:
+        """Make the API key with this id fail from now on."""
+        with opened_catalog(settings) as engine:
+            if not keys.revoke(engine, key_id):
+                raise click.ClickException(f"there is no key {key_id} that could be revoked")
+
+    return made
+
+
+_KEY_COLUMNS = ("id", "name", "state", "permissions", "controls", "created_at", "expires_at", "last_used_at")
+
+
+def _key_row(key: keys.Key) -> dict[str, object]:
+    state = "valid" if key.is_valid(clock.now()) else "revoked" if key.revoked_at else "expired"
+    controls = None if key.control_names is None else sorted(key.control_names)
+    times = {c: _text(getattr(key, c)) for c in ("created_at", "expires_at", "last_used_at")}
+    return {"id": key.id, "name": key.name, "state": state, "permissions": sorted(key.permissions), "controls": controls, **times}
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _table(rows: Sequence[dict[str, object]]) -> str:
+    """Lay rows out in columns as wide as what they hold."""
+    lines = [[column.upper() for column in _KEY_COLUMNS], *([_cell(row[column]) for column in _KEY_COLUMNS] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_KEY_COLUMNS))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    # A name is free text: what is not printable in it must not move the terminal's cursor.
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,71 @@
+"""`flask spool`: the stored bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+
+from catalog import retention as kept
+from cli.base import Exit, Group, Unreachable, json_option, opened_catalog, put, say
+from errors import DigestMismatch, DigestUnknown, LadingError
+from settings import Settings
+from spool import Spool, open_spool
+
+
+def group(settings: Settings) -> click.Group:
+    """Return `flask spool`."""
+    made = Group("spool", help="Look after the stored files and results.")
+
+    @made.command("verify")
+    @json_option
+    def verify(is_json: bool) -> None:
+        """Read all that is stored, and name what was altered and what is missing."""
+        with opened_catalog(settings) as engine, _opened(settings) as store:
+            broken, checked = _broken(store)
+            missing: dict[str, str] = {}
+            for digest, what in kept.named(engine):
+                if store.size(digest) is None:
+                    missing.setdefault(digest, what)
+        lines = [*(f"altered {digest}" for digest in broken), *(f"missing {digest} ({what})" for digest, what in missing.items())]
+        put(is_json, {"checked": checked, "altered": broken, "missing": missing}, "\n".join([*lines, f"{checked} checked"]))
+        if lines:
+            say("Send the files again, or take them from a backup.")
+            raise click.exceptions.Exit(Exit.FAILED)
+
+    @made.command("sweep")
+    @json_option
+    def sweep(is_json: bool) -> None:
+        """Delete what is kept no longer, as the workers do once an hour, and tell what that was."""
+        from jobs import retention
+
+        with opened_catalog(settings) as engine, _opened(settings) as store:
+            deleted = retention.everything(engine, store, settings)
+        lines = [f"{deleted.uploads} uploads that broke off", f"{len(deleted.files)} files", f"the results of {deleted.results} runs"]
+        put(is_json, asdict(deleted), "\n".join([*lines, *(f"deleted {digest}" for digest in deleted.blobs)]))
+
+    return made
+
+
+def _broken(store: Spool) -> tuple[list[str], int]:
+    """Return the digests whose bytes are others, and of how many blobs those are."""
+    broken, checked = [], 0
+    for digest in store.digests(0):
+        try:
+            store.verify(digest)
+        except DigestMismatch:
+            broken.append(digest)
+        except DigestUnknown:
+            continue  # The sweep has deleted it in the meantime.
+        checked += 1
+    return sorted(broken), checked
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Spool]:
+    try:
+        yield open_spool(settings.spool_url)
+    except (OSError, LadingError) as error:
+        raise Unreachable(f"the spool failed: {error}") from error
