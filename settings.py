@@ -111,6 +111,33 @@ def web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def mail_server(text: str) -> str:
+    """Read the URL of a mail server. A password is only sent where the connection is encrypted.
+
+    >>> mail_server("smtp+starttls://me:secret@mail.example.org:587")
+    'smtp+starttls://me:secret@mail.example.org:587'
+    """
+    parts = urlsplit(text)
+    is_known = parts.scheme in ("smtp", "smtps", "smtp+starttls") and parts.hostname and parts.path in ("", "/")
+    if not is_known or parts.query or parts.fragment or (parts.scheme == "smtp" and parts.username is not None) or not _has_good_port(text):
+        raise ValueError("smtp://host:25, smtp+starttls://user:password@host:587, smtps://user:password@host:465")
+    return text
+
+
+def _has_good_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def mail_address(text: str) -> str:
+    """Read one plain mail address."""
+    if not re.fullmatch(r"[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(\.[\w-]+)*", text, re.ASCII):
+        raise ValueError("a mail address such as imports@example.org")
+    return text
+
+
 def secret(text: str) -> str:
     """Read a secret, which must not be short enough to be guessed."""
     if len(text) < 32:
@@ -219,6 +246,18 @@ class Settings:
     session_idle_minutes: int = _setting(
         count, "60", "How long a session of the pages lasts that nobody uses. None lasts longer than 12 hours."
     )
+    smtp_url: str | None = _setting(
+        mail_server,
+        None,
+        "The server that takes mails: `smtp://host:25`, `smtp+starttls://user:password@host:587` or `smtps://user:password@host:465`."
+        " Unset: mails wait for it for a day.",
+        is_secret=True,
+    )
+    mail_from: str | None = _setting(mail_address, None, "The address that mails come from. Needed with SMTP_URL.")
+    mail_attachment_bytes: int = _setting(
+        size, "256 KiB", "The most bytes of refused rows, and of their reasons, that are attached to a mail. If there are more, none are."
+    )
+    keep_notices_days: int = _setting(count, "30", "How long the list of deliveries tells of a mail or a webhook's request.")
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")
 
     @classmethod
@@ -251,6 +290,8 @@ class Settings:
                 f"HEARTBEAT_SECONDS is {self.heartbeat_seconds:g}, but allowed is at most half of LEASE_SECONDS,"
                 f" which is {self.lease_seconds:g}"
             )
+        if self.smtp_url and not self.mail_from:
+            raise SettingInvalid("MAIL_FROM is unset, but with SMTP_URL it is needed; allowed: a mail address such as imports@example.org")
         target, catalog = sqlite_path(self.target_url), sqlite_path(self.catalog_url)
         if target and catalog and _is_same_file(target, catalog):
             raise SettingInvalid(

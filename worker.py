@@ -32,6 +32,7 @@ import logs
 import memory
 from engine.target import open_target
 from jobs import queues, run_batch
+from jobs.notices import Notices
 from jobs.sweep import Sweep
 from settings import Settings
 from spool import open_spool
@@ -249,6 +250,7 @@ def sweep(settings: Settings, name: str, worker_pid: int) -> None:
     # In a thread of its own: a signal handler that sets an event may not interrupt the very code that waits for it.
     thread = threading.Thread(target=made.run, args=(is_over, worker_pid), name="sweep")
     thread.start()
+    Notices(made.catalog, store, settings).start(is_over)
     thread.join()
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete
 import clock
 from catalog import keys, retention
 from catalog.database import insert, lock_queue, reading, writing
+from catalog.notices import note_end
 from catalog.queue import (
     HeldLease,
     add_tables,
@@ -67,6 +68,7 @@ __all__ = [
     "cancel",
     "claim",
     "control_pin",
+    "control_pins_of",
     "create",
     "files",
     "finish",
@@ -256,8 +258,11 @@ def cancel(engine: Engine, batch_id: int) -> State | None:
         if not connection.execute(stopped.values(state=State.CANCELLED)).rowcount:
             return State.SCHEDULED
         connection.execute(delete(wants).where(wants.c.place == row.place))
-        ended = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled", "completed_at": clock.now()}
+        ended: dict[str, Any] = {"state": State.CANCELLED, "status_msg": "cancelled before it was run", "code": "cancelled"}
+        ended["completed_at"] = clock.now()
         connection.execute(update(runs).where(this_run), ended)
+        if row.run:
+            note_end(connection, batch_id, ended["completed_at"])
     return State.CANCELLED
 
 
@@ -291,6 +296,12 @@ def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:
         row = {"batch_id": batch_id, "name": name, "digest": digest}
         connection.execute(insert(connection, control_pins).on_conflict_do_nothing(), row)
         return str(connection.scalar(pin))
+
+
+def control_pins_of(engine: Engine, batch_id: int) -> list[str]:
+    """Return the digests of the control files that a batch's rows have named."""
+    with reading(engine) as connection:
+        return list(connection.scalars(select(control_pins.c.digest).where(control_pins.c.batch_id == batch_id)))
 
 
 def _may_use(connection: Connection, batch_id: int, name: str) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, fun
 
 import clock
 from catalog.database import UtcDateTime, lock_queue, reading, writing
+from catalog.notices import noted
 from catalog.prepared import Prepared, moment
 from catalog.schedule import lane_keys, make_lanes, want
 from catalog.states import BatchFile, Beat, Claim, Counts, Ending, Execution, Mode, Options, State, TableKey
@@ -107,7 +108,12 @@ _FREE_LANES = update(lanes).where(lanes.c.batch_id == _BATCH).values(batch_id=nu
 _COUNTS = ("input", "created", "updated", "deleted", "skipped", "errors", "unprocessed")
 _NOTE_COUNTS = update(runs).where(_RUN).values({name: bindparam(f"p_{name}") for name in _COUNTS})
 
-_FINISH = update(batches).where(_IS_OURS).values(state=bindparam("p_state"), worker=null(), lease_until=null()).returning(batches.c.run)
+_FINISH = (
+    update(batches)
+    .where(_IS_OURS)
+    .values(state=bindparam("p_state"), worker=null(), lease_until=null())
+    .returning(batches.c.run, batches.c.addresses)
+)
 _ENDED = {
     name: bindparam(f"p_{name}", type_=runs.c[name].type)
     for name in (*_COUNTS, "state", "status_msg", "code", "results_digest", "results_size")
@@ -119,13 +125,15 @@ def _finish_at_once() -> Prepared:
     finished = _FINISH.cte("finished")
     ended = update(runs).where(runs.c.batch_id == _BATCH, runs.c.number == finished.c.run).values(_ENDED).cte("ended")
     freed = _FREE_LANES.where(select(finished.c.run).exists()).cte("freed")
-    return Prepared(select(finished.c.run).add_cte(ended, freed))
+    told = noted(select(_BATCH, finished.c.run, _NOW), finished.c.addresses).cte("told")
+    return Prepared(select(finished.c.run).add_cte(ended, freed, told))
 
 
 _FINISH_AT_ONCE = _finish_at_once()
 _FINISH_FIRST = Prepared(_FINISH)
 _FINISH_RUN = Prepared(update(runs).where(_RUN).values(_ENDED))
 _FREE_LANES_OF = Prepared(_FREE_LANES)
+_NOTE_END = Prepared(noted(select(batches.c.id, batches.c.run, _NOW).where(batches.c.id == _BATCH), batches.c.addresses))
 
 
 class LanesAstray(LadingError):
@@ -239,6 +247,7 @@ def _finish(connection: Connection, batch_id: int, fence: int, ending: Ending) -
         return False
     _FINISH_RUN.run(connection, p_batch=batch_id, p_run=row.run, p_state=ending.state, **ended)
     _FREE_LANES_OF.run(connection, p_batch=batch_id)
+    _NOTE_END.run(connection, p_batch=batch_id, p_now=ended["p_now"])
     return True
 
 

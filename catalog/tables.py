@@ -245,3 +245,57 @@ markers = Table(
     Column("value", String, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
+
+# Batches whose end somebody is to be told, until the deliveries of that are made: written with the end itself, in one transaction.
+notices = Table(
+    "notices",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("key_id", String, nullable=False),  # who made it: it hears only of batches that this key may see
+    Column("url", String, nullable=False),
+    Column("comment", String, nullable=False),
+    Column("events", JSON, nullable=False),
+    Column("controls", JSON, nullable=False),  # digests and names of the only control files that matter; []: all do
+    Column("entities", JSON, nullable=False),  # the only ones whose records matter; []: all do
+    Column("secret", String, nullable=False),  # as it is: what signs must be known
+    Column("old_secret", String),  # signs too, until its time is over
+    Column("old_secret_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("status_msg", String, nullable=False),  # why it is not
+    Column("failing_since", UtcDateTime),  # the first failure after the last success
+)
+
+# What is to be told to whom: one row for each mail and each request to a webhook.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String, nullable=False, unique=True),  # what the receiver tells repeated ones by
+    Column("kind", String, nullable=False),
+    Column("recipient", String, nullable=False),  # a mail address, or a webhook's id
+    Column("event", String, nullable=False),
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("body", String),  # of a request; a mail is written when it is sent
+    Column("events", Integer, nullable=False),  # how many events of records the body holds
+    Column("is_ordered", Boolean, nullable=False),  # waits for the earlier ordered ones to this recipient
+    Column("state", String, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", UtcDateTime, nullable=False),  # of the next try; while one is under way, when it is given up for lost
+    Column("status", Integer),  # what the receiver answered last: HTTP's or SMTP's number
+    Column("message", String, nullable=False),  # what went wrong last
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("done_at", UtcDateTime),
+    Index("ix_deliveries_state_kind_next_at", "state", "kind", "next_at"),
+    Index("ix_deliveries_recipient_state_place", "recipient", "state", "place"),
+    Index("ix_deliveries_batch_id", "batch_id"),
+)

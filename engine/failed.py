@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase, TextIOWrapper
 from typing import Any, BinaryIO, NamedTuple
 
 from engine.faults import SKIPPED_HEADER
-from engine.readers.bytestream import Read, _decompressed as decompressed, open_blocks
+from engine.readers import FORMATS
+from engine.readers.bytestream import Read, _decompressed as decompressed, bare_name, open_blocks
 from engine.readers.limits import Limits
 
 _BLOCK_BYTES = 256 * 1024
@@ -44,6 +45,26 @@ class Layout:
     is_sheet: bool = False  # XLSX: see engine/failed_sheet.py
     has_header: bool = True
     sheet: str | None = None
+
+
+def layout_of(files: Mapping[str, Any], name: str, form: str | None, separator: str | None) -> tuple[Layout, str]:
+    """Return how a file of a batch is cut into lines, and what it is read as: as it was sent, else as the control file says.
+
+    `files` is what a control file says of its files; `form` and `separator` are what was said of the file when it was sent.
+    """
+    said = files.get(name, files.get("DEFAULT")) or {}
+    read = form or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
+    layout = Layout(
+        encoding="utf-8" if form in ("json", "jsonl") else said.get("encoding") or "utf-8",
+        separator=separator or (None if form == "tsv" else said.get("separator")) or ("\t" if read == "tsv" else ","),
+        quote=said.get("quote", '"') or "",
+        is_multi_entity=not (said.get("entity") and said.get("action")),
+        is_array=read == "json",
+        is_sheet=read == "xlsx",
+        has_header=said.get("header", True),
+        sheet=said.get("sheet"),
+    )
+    return layout, read
 
 
 def marks(rows: Iterable[list[str]], file_name: str) -> Iterator[Mark]:

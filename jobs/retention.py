@@ -15,7 +15,7 @@ from itertools import islice
 from sqlalchemy import Engine
 
 import clock
-from catalog import retention
+from catalog import notices, retention
 from settings import Settings
 from spool import Spool
 
@@ -88,4 +88,12 @@ def _delete_unnamed(catalog: Engine, spool: Spool, digests: Iterable[str], unuse
     return deleted
 
 
-STEPS = (broken_off_uploads, temporary_files, files_and_results)
+def deliveries(catalog: Engine, _spool: Spool, settings: Settings) -> Deleted:
+    """Forget the mails and requests that were over long ago. They are no data of anybody's, so nothing of them is returned."""
+    gone = notices.forget_old(catalog, clock.now() - timedelta(days=settings.keep_notices_days))
+    if gone:
+        log.info("deleted %d deliveries that were over for %d days", gone, settings.keep_notices_days)
+    return Deleted()
+
+
+STEPS = (broken_off_uploads, temporary_files, files_and_results, deliveries)

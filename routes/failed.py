@@ -14,7 +14,7 @@ from engine import failed
 from engine.failed import Layout
 from engine.failed_sheet import refused_rows
 from engine.missing import Missed, missed
-from engine.readers import FORMATS, FileRefused, Limits
+from engine.readers import FileRefused, Limits
 from engine.readers.bytestream import bare_name
 from engine.rollup import Group, roll_up
 from errors import Refusal
@@ -130,23 +130,9 @@ def _file(batch: Batch, name: str) -> BatchFile:
 
 def _layout(digest: str, file: BatchFile) -> tuple[Layout, str]:
     """Return how a file is cut into lines, and what it is read as: as it was sent, else as the control file says."""
-    name = file.name
     with parts().spool.open(digest) as blob:
         document: Document = control.parse(blob.read(), parts().settings.max_control_bytes)
-    files = document.data.get("files") or {}
-    said = files.get(name, files.get("DEFAULT")) or {}
-    read = file.format or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
-    layout = Layout(
-        encoding="utf-8" if file.format in ("json", "jsonl") else said.get("encoding") or "utf-8",
-        separator=file.separator or (None if file.format == "tsv" else said.get("separator")) or ("\t" if read == "tsv" else ","),
-        quote=said.get("quote", '"') or "",
-        is_multi_entity=not (said.get("entity") and said.get("action")),
-        is_array=read == "json",
-        is_sheet=read == "xlsx",
-        has_header=said.get("header", True),
-        sheet=said.get("sheet"),
-    )
-    return layout, read
+    return failed.layout_of(document.data.get("files") or {}, file.name, file.format, file.separator)
 
 
 def _refused(blob: BinaryIO, name: str, layout: Layout, marks: Iterator[failed.Mark], limits: Limits) -> Iterator[bytes]:

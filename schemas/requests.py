@@ -16,6 +16,7 @@ FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx")
 STATES = ("uploading", "scheduled", "running", "held", "completed", "failed", "cancelled")
 
 CURSOR = r"[0-9]{1,17}-[0-9]{1,16}\Z"  # of a list of batches: the microseconds of a batch's making, and its identifier
+_PLAIN = re.compile(r"[!-~]+")  # printable ASCII without blanks
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -61,7 +62,10 @@ class Addresses(fields.Field[list[str]]):
             except ValidationError:
                 # Said here, not by the validator: it takes its message for a format, in which braces of the caller's would be fields.
                 raise ValidationError(f"Not a mail address: {address[:80]!r}.") from None
-        return addresses
+            # A quoted part may hold what no header should; and not every server takes other letters.
+            if not _PLAIN.fullmatch(address):
+                raise ValidationError(f"Not a plain mail address (of an international domain, write the xn-- form): {address[:80]!r}.")
+        return list(dict.fromkeys(addresses))
 
 
 class Request(Schema):
