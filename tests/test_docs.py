@@ -28,6 +28,7 @@ OTHER_VARIABLES = {
     "NAME_FILE",
     "GUNICORN_CMD_ARGS",
     "DEMO_EXIT",
+    "POSTGRES_PASSWORD",
 }
 PAGES = [path for path in tracked() if path.suffix == ".md"]
 RUN = sorted(path for folder in ("how-to", "explanation") for path in (DOCS / folder).glob("*.md") if of_kind(read(path), "bash"))
