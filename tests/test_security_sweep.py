@@ -58,6 +58,9 @@ def values_for(web: Web) -> dict[str, str]:
         "upload": begun.text,
         "handle": ask(web, "PUT", f"/api/handle/{HANDLE}", data=b"x").text and HANDLE,
         "table": "airlines",
+        "namespace": "an",
+        "code": "app",
+        "directory": "inbox",
     }
 
 
@@ -93,7 +96,14 @@ def test_each_permission_opens_what_it_should(lite: Web) -> None:
 def test_what_is_anothers_looks_like_nothing(web: Web) -> None:
     """Each route answers another key's batch or digest as it answers one that never was: no oracle, no IDOR (T58, T87)."""
     values, stranger = values_for(web), web.new_key("import", "read", "control", "approve")
-    shared = {"digest_or_name", "name", "table"}  # control files and tables are everybody's, and names are those of a batch's own files
+    shared = {
+        "digest_or_name",
+        "name",
+        "table",
+        "namespace",
+        "code",
+        "directory",
+    }  # control files and tables are everybody's, and names are those of a batch's own files
     nothing = {name: value if name in shared else NOTHING.get(name, "0" * len(value)) for name, value in values.items()}
     tus = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     asked = set()

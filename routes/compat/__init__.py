@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Blueprint
 
-from routes.compat import haplo
+from routes.compat import elma365, haplo
 
-BLUEPRINTS: tuple[Blueprint, ...] = (haplo.routes,)
+BLUEPRINTS: tuple[Blueprint, ...] = (haplo.routes, elma365.routes)
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
