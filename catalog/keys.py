@@ -93,6 +93,14 @@ def verify(engine: Engine, token: str) -> Key | None:
     return key
 
 
+def find(engine: Engine, key_id: str) -> Key | None:
+    """Return the key of this id while it is valid; for what was allowed in its name before."""
+    with reading(engine) as connection:
+        row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
+    key = _key(row) if row else None
+    return key if key is not None and key.is_valid(clock.now()) else None
+
+
 def _note_use(engine: Engine, key_id: str, now: datetime) -> None:
     is_stale = or_(keys.c.last_used_at.is_(None), keys.c.last_used_at <= now - _USE_NOTED_EVERY)
     with writing(engine) as connection:

@@ -23,7 +23,7 @@ _PIECE_CHARACTERS = 64 * 1024
 _BOMS = ((b"\xff\xfe\x00\x00", "utf-32-le"), (b"\x00\x00\xfe\xff", "utf-32-be"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _STRUCTURE = re.compile(rb'["\[\]{},]')
 _IN_STRING = re.compile(rb'["\\]')
-_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*$', re.IGNORECASE)
 
 
 class Mark(NamedTuple):
@@ -45,6 +45,7 @@ class Layout:
     is_sheet: bool = False  # XLSX: see engine/failed_sheet.py
     has_header: bool = True
     sheet: str | None = None
+    is_json_lines: bool = False
 
 
 def layout_of(files: Mapping[str, Any], name: str, form: str | None, separator: str | None) -> tuple[Layout, str]:
@@ -63,6 +64,7 @@ def layout_of(files: Mapping[str, Any], name: str, form: str | None, separator: 
         is_sheet=read == "xlsx",
         has_header=said.get("header", True),
         sheet=said.get("sheet"),
+        is_json_lines=read == "jsonl",
     )
     return layout, read
 
@@ -82,16 +84,16 @@ def refused(stream: BinaryIO, name: str, layout: Layout, results: Iterator[Mark]
     """
     if layout.is_array:
         read, _ = open_blocks(stream, name, layout.encoding, limits)
-        elements = BufferedReader(_Unpacked(read), _BLOCK_BYTES)
+        elements = BufferedReader(Unpacked(read), _BLOCK_BYTES)
         yield from _gathered(_elements(elements, (mark.line for mark in results if mark.is_kept)))
         return
-    text, encoding = _text(BufferedReader(_Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES), layout.encoding)
-    numbered = _numbered(text)
+    text, encoding = opened(BufferedReader(Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES), layout.encoding)
+    numbered = numbered_lines(text)
     lines = _groups_and_refused(numbered, results, layout) if layout.is_multi_entity else _refused(numbered, results)
     yield from _gathered(line.encode(encoding, "replace") for line in lines)
 
 
-class _Unpacked(RawIOBase):
+class Unpacked(RawIOBase):
     """What reads a file's blocks, as a stream."""
 
     def __init__(self, read: Read) -> None:
@@ -110,7 +112,7 @@ class _Unpacked(RawIOBase):
         return size
 
 
-def _text(stream: BufferedReader[Any], encoding: str) -> tuple[TextIOWrapper, str]:
+def opened(stream: BufferedReader[Any], encoding: str) -> tuple[TextIOWrapper, str]:
     """Return the file as text whose lines end where the reader's lines end, and the encoding that gives its bytes back.
 
     Where line ends and quotes are the bytes that they are in ASCII, the text is read as Latin-1: that has a character for every byte, so
@@ -124,7 +126,7 @@ def _text(stream: BufferedReader[Any], encoding: str) -> tuple[TextIOWrapper, st
     return TextIOWrapper(stream, chosen, errors="replace", newline=""), chosen
 
 
-def _numbered(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
+def numbered_lines(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
     """Yield the lines with their numbers, a very long one in several pieces: nobody knows how long a line of a broken file is."""
     number, is_cut_in_line_end = 1, False
     while piece := text.readline(_PIECE_CHARACTERS):
@@ -152,7 +154,7 @@ def _groups_and_refused(lines: Iterable[tuple[int, str]], results: Iterator[Mark
     """
     is_kept, kept_line, mark, quotes = True, 0, next(results, None), _Quotes(layout.separator, layout.quote)
     for number, line in lines:
-        if number == 1 and (said := _SEPARATOR_LINE.match(line)):
+        if number == 1 and (said := SEPARATOR_LINE.match(line)):
             quotes = _Quotes(said[1], layout.quote)
         while mark is not None and mark.line <= number:
             is_kept, mark = mark.is_kept, next(results, None)
@@ -185,7 +187,7 @@ class _Quotes:
 def _elements(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[bytes]:
     """Yield a JSON array of the wanted elements (1-based, ascending) of the array in the stream."""
     last, separator = 0, b"[\n"
-    for number, piece in _cut(stream, wanted):
+    for number, piece in cut(stream, wanted):
         if number == last:
             yield piece
         elif piece := piece.lstrip():
@@ -194,7 +196,7 @@ def _elements(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[by
     yield b"\n]\n" if last else b"[]\n"
 
 
-def _cut(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[tuple[int, bytes]]:
+def cut(stream: BufferedReader[Any], wanted: Iterator[int]) -> Iterator[tuple[int, bytes]]:
     """Cut the wanted elements out of an array, in pieces with the element's number. Only brackets, commas and strings matter."""
     target = next(wanted, None)
     number = depth = at = 0  # the element that is read (0: before the array), how many brackets are open, where to look next

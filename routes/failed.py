@@ -39,8 +39,8 @@ ROWS_TYPES = (CSV, *_TYPES.values())
 def get_failed(batch: str, name: str) -> ResponseReturnValue:
     """Give the refused rows of a file as they stood in it, with its header, ready to be mended and sent again."""
     found = _finished(batch)
-    file = _file(found, name)
-    layout, read = _layout(found.control, file)
+    file = file_of(found, name)
+    layout, read = layout_of(found.control, file)
     settings = parts().settings
     limits = Limits(expansion_ratio=settings.max_expansion_ratio, expanded_bytes=settings.max_expanded_bytes)
     body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits)
@@ -54,7 +54,7 @@ def get_failed(batch: str, name: str) -> ResponseReturnValue:
 def get_reasons(batch: str, name: str) -> ResponseReturnValue:
     """Give the results of a file's refused rows, in the order of the rows."""
     found = _finished(batch)
-    _file(found, name)
+    file_of(found, name)
     rows = (row for row in with_severity(rows_of(found), "Error") if row[6] == name)
     return stream(found, csv_of(rows), CSV_TYPE, f"reasons-{name.rpartition('/')[2]}.csv")
 
@@ -121,15 +121,16 @@ def _finished(batch: str) -> Batch:
     return found
 
 
-def _file(batch: Batch, name: str) -> BatchFile:
+def file_of(batch: Batch, name: str) -> BatchFile:
+    """Return the batch's file of this name."""
     for file in batches.files(parts().catalog, batch.id):
         if file.name == name:
             return file
     raise Refusal(404, "file_unknown", f"Batch {batch.id} has no file {name[:80]!r}.")
 
 
-def _layout(digest: str, file: BatchFile) -> tuple[Layout, str]:
-    """Return how a file is cut into lines, and what it is read as: as it was sent, else as the control file says."""
+def layout_of(digest: str, file: BatchFile) -> tuple[Layout, str]:
+    """Return how a file is cut into lines, and what it is read as: as it was sent, else as this control file says."""
     with parts().spool.open(digest) as blob:
         document: Document = control.parse(blob.read(), parts().settings.max_control_bytes)
     return failed.layout_of(document.data.get("files") or {}, file.name, file.format, file.separator)

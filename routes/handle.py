@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self, cast
@@ -22,7 +21,7 @@ from routes import download, fields, parts, replies
 from routes.auth import caller, requires
 from routes.described import BYTES, Reply, described
 from routes.file import can_be_shown
-from routes.upload import Upload, receive_body, receive_form, too_large
+from routes.upload import receive, too_large
 from schemas.replies import HandleReply, HandlesReply, PartReply
 from schemas.requests import Request, Text, about
 from spool import HeldUpload, Spool
@@ -150,7 +149,7 @@ def take(text: str, directory: str | None = None, name: str = "") -> Handle | in
     handle, span = handle_of(text), _span()
     if span is not None and not span.is_whole:
         return _take_part(handle, directory, name, span)
-    with _received(parts().spool, parts().settings.max_upload_bytes) as upload:
+    with receive(request, parts().spool, parts().settings.max_upload_bytes) as upload:
         assert upload.receiver is not None  # noqa: S101 - _received sees to it
         upload.check()
         if span is not None and upload.receiver.size != span.total:
@@ -170,16 +169,6 @@ def _span() -> Span | None:
     if span.total > parts().settings.max_upload_bytes:
         raise too_large(parts().settings.max_upload_bytes)
     return span
-
-
-@contextmanager
-def _received(spool: Spool, max_bytes: int) -> Iterator[Upload]:
-    """Read the body, raw or a form's file, into what stands for the spool."""
-    is_form = request.mimetype == "multipart/form-data"
-    with (receive_form if is_form else receive_body)(request, spool, max_bytes) as upload:
-        if upload.receiver is None:
-            raise Refusal(400, "request_invalid", "There is no file: send it as -F file=@flights.csv, or as the body.")
-        yield upload
 
 
 def _given(handle: str, directory: str | None, name: str, digest: str, size: int) -> Handle:
@@ -260,7 +249,7 @@ def _compare(digest: str, span: Span) -> None:
 def _part(span: Span, write: Callable[[bytes], object]) -> tuple[str, _Part]:
     """Read the body as the part that Content-Range says; return the name that a form gave it, and what came."""
     part = _Part(write)
-    with _received(cast(Spool, part), span.end - span.start + 1 + _FORM_BYTES) as upload:
+    with receive(request, cast(Spool, part), span.end - span.start + 1 + _FORM_BYTES) as upload:
         span.refuse(part.size)
         upload.check()
         return download.display_name(upload.file_name), part

@@ -28,7 +28,7 @@ from routes.idempotency import once
 from routes.results import first_page, whole_log
 from routes.schedule import announce, options_of, refuse_missing
 from routes.status import details, import_exit, line_of, settled_batch
-from routes.upload import Upload, receive_body, receive_form
+from routes.upload import Upload, receive
 from schemas import control as control_files
 from schemas.replies import ImportAccepted, ImportLine, ImportSettled
 from schemas.requests import ImportRequest, check
@@ -69,6 +69,7 @@ class Started:
     control: str  # digest
     digest: str
     name: str  # by which the control file knows the data
+    read: str  # as what they are read: csv, json...
     options: Options
 
 
@@ -109,9 +110,9 @@ def _taken(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
         _prefer(given)
         if given["handle"]:
             raise Refusal(400, "request_invalid", "A handle stands in the query string.", [Problem("Not in a form.", "handle")])
-        assert upload.receiver is not None  # noqa: S101 - _received sees to it
+        assert upload.receiver is not None  # noqa: S101 - `receive` sees to it
         upload.check()
-        source = Source(upload.receiver.commit, download.display_name(upload.file_name), _BY_TYPE.get(request.mimetype))
+        source = of_upload(upload)
         told = [upload.receiver.digest, request.mimetype, *_told_apart(upload.fields)]
         return make_response(once(told, lambda: _submit(source, digest_or_name, given))), given
 
@@ -124,11 +125,7 @@ def _told_apart(given: Mapping[str, str]) -> list[str]:
 def _received() -> Iterator[Upload]:
     """Read the request: fields from the query string and, of a form, from its text fields too; data from the form's file or the body."""
     query = fields.once(list(request.args.items(multi=True)))
-    wired = parts()
-    is_form = request.mimetype == "multipart/form-data"
-    with (receive_form if is_form else receive_body)(request, wired.spool, wired.settings.max_upload_bytes) as upload:
-        if upload.receiver is None:
-            raise Refusal(400, "request_invalid", "There is no file.", [Problem("Send it as -F file=@flights.csv.", "file")])
+    with receive(request, parts().spool, parts().settings.max_upload_bytes) as upload:
         twice = [Problem("Given in the query string and in the form.", name[:80]) for name in query if name in upload.fields]
         if twice:
             raise Refusal(400, "request_invalid", "A field is given more than once.", twice)
@@ -147,7 +144,18 @@ def _prefer(given: dict[str, Any]) -> None:
 
 def of_handle(handle: Handle) -> Source:
     """Return as an import's data what is known by a handle."""
-    return Source(lambda: (handle.digest, handle.size), handle.name, FORMATS.get(bare_name(handle.name).rpartition(".")[2]), handle.handle)
+    return Source(lambda: (handle.digest, handle.size), handle.name, format_of(handle.name), handle.handle)
+
+
+def format_of(name: str) -> str | None:
+    """Return the format that the ending of a file's name tells; None where it tells none."""
+    return FORMATS.get(bare_name(name).rpartition(".")[2])
+
+
+def of_upload(upload: Upload) -> Source:
+    """Return as an import's data what the request has brought."""
+    assert upload.receiver is not None  # noqa: S101 - `receive` sees to it
+    return Source(upload.receiver.commit, download.display_name(upload.file_name), _BY_TYPE.get(request.mimetype))
 
 
 def _submit(source: Source, control_name: str, given: dict[str, Any]) -> Response:
@@ -169,7 +177,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
     control = usable_control(control_name)
     form = given["format"] or source.format
     name = _name(_files(control.digest), given, form)
-    _refuse_unfit(_files(control.digest), name, form)
+    read = _read_as(_files(control.digest), name, form)
     refuse_missing(control.digest, {name})
     digest, size = source.commit()
     sent = Submission(
@@ -179,7 +187,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
     )  # fmt: skip
     options = options_of(given)
     batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
-    return Started(batch_id, control.digest, digest, name, options)
+    return Started(batch_id, control.digest, digest, name, read, options)
 
 
 @lru_cache(maxsize=256)
@@ -205,13 +213,14 @@ def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | N
     raise Refusal(422, "name_unknown", "The control file has several files, or none of this name.", [problem])
 
 
-def _refuse_unfit(files: dict[str, dict[str, Any]], name: str, form: str | None) -> None:
-    """Refuse JSON for a file whose rows are to name their own entity."""
+def _read_as(files: dict[str, dict[str, Any]], name: str, form: str | None) -> str:
+    """Return how a file is read; JSON is refused where its rows are to name their own entity."""
     said = files.get(name, files.get("DEFAULT", {}))
-    read = form or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
+    read = str(form or said.get("read") or FORMATS.get(bare_name(name).rpartition(".")[2], "csv"))
     if read in ("json", "jsonl") and "entity" not in said:
         problem = Problem("Its control file names no entity for it, as JSON needs.", name, allowed=("csv", "tsv", "xlsx"))
         raise Refusal(422, "format_unfit", "The file cannot be JSON.", [problem])
+    return read
 
 
 def _settled(batch: Batch, accepted: Response, fail: str | None) -> Response:

@@ -86,6 +86,16 @@ def receive_body(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upl
         yield Upload({}, receiver, said_digests=said)
 
 
+@contextmanager
+def receive(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upload]:
+    """Read the file of a multipart form, or else the body as it is, into the spool. Raises Refusal, for a form without a file too."""
+    is_form = request.mimetype == "multipart/form-data"
+    with (receive_form if is_form else receive_body)(request, spool, max_bytes) as upload:
+        if upload.receiver is None:
+            raise Refusal(400, "request_invalid", "There is no file: send it as -F file=@flights.csv, or as the body.")
+        yield upload
+
+
 class _Parser(MultiPartParser):
     """Werkzeug's parser, its files going into the spool."""
 

@@ -35,6 +35,7 @@ MAY_IMPORT = {
             "engine.segments",
             "engine.failed",
             "engine.failed_sheet",
+            "engine.failed_values",
             "engine.rollup",
             "engine.missing",
             "engine.workbook",

@@ -27,6 +27,7 @@ TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<ta
 HANDLE = "0b6f3c1e-8d5a-4f7b-9c2d-1a2b3c4d5e6f"
 BY_IMPORT = {"/api/file/<digest>", "/api/handle/<handle>", "/api/handles", *TO_PREPARE}  # what an import needs to look at
 NOTHING = {"batch": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
+BY_IMPORT_ALONE = {"/bulk/v1/bulkload/<integration_id>/upload_url"}
 BY_CONTROL = {"/api/control", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
 
@@ -36,7 +37,7 @@ def may(method: str, rule: str, permission: str) -> bool:
         return True
     if permission == "control":
         return rule in BY_CONTROL
-    if method == "GET":
+    if method == "GET" and rule not in BY_IMPORT_ALONE:
         return permission in ("read", "read:all") or (permission == "import" and rule in BY_IMPORT)
     return permission == "import"
 
@@ -61,6 +62,7 @@ def values_for(web: Web) -> dict[str, str]:
         "namespace": "an",
         "code": "app",
         "directory": "inbox",
+        "integration_id": "airlines",
     }
 
 
@@ -96,14 +98,8 @@ def test_each_permission_opens_what_it_should(lite: Web) -> None:
 def test_what_is_anothers_looks_like_nothing(web: Web) -> None:
     """Each route answers another key's batch or digest as it answers one that never was: no oracle, no IDOR (T58, T87)."""
     values, stranger = values_for(web), web.new_key("import", "read", "control", "approve")
-    shared = {
-        "digest_or_name",
-        "name",
-        "table",
-        "namespace",
-        "code",
-        "directory",
-    }  # control files and tables are everybody's, and names are those of a batch's own files
+    # Control files and tables are everybody's, and names are those of a batch's own files.
+    shared = {"digest_or_name", "integration_id", "name", "table", "namespace", "code", "directory"}
     nothing = {name: value if name in shared else NOTHING.get(name, "0" * len(value)) for name, value in values.items()}
     tus = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     asked = set()

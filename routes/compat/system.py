@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from marshmallow import Schema
 
 from errors import Problem, Refusal
-from routes import fields, replies
+from routes import fields, parts, replies
 from schemas.requests import check
 
 
@@ -38,6 +38,11 @@ def refuse_in_query(schema: Schema) -> None:
     problems = [Problem("This belongs in the body.", name) for name in request.args if name in _known(schema)]
     if problems:
         raise Refusal(400, "field_in_query", "The query string holds fields.", problems)
+
+
+def public_address() -> str:
+    """Return the address under which the caller reaches the service, for links."""
+    return str(parts().settings.public_url or request.host_url.rstrip("/"))
 
 
 def _known(schema: Schema) -> set[str]:
