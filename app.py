@@ -88,7 +88,7 @@ def wire(settings: Settings) -> Parts:
     target = open_target(settings.target_url)
 
     def compiled(data: bytes) -> Plan:
-        document = control_files.parse(data, settings.max_control_bytes)
+        document = control_files.examine(data, settings.max_control_bytes)
         return _of_target(target, lambda: compile_control(document, target.tables(), target.dialect))
 
     return Parts(

@@ -33,7 +33,7 @@ def group(settings: Settings) -> click.Group:
         """Check a control file as the service does, without storing it. Prints every fault with its line."""
         with _tables(settings, saved) as (tables, dialect):
             try:
-                document = control_files.parse(file.read_bytes(), settings.max_control_bytes)
+                document = control_files.examine(file.read_bytes(), settings.max_control_bytes)
                 plan = compile_control(document, tables, dialect)
             except ControlFileInvalid as invalid:
                 put(is_json, {"faults": [_fault(p) for p in invalid.problems], "tables": []}, "\n".join(map(str, invalid.problems)))

@@ -6,7 +6,7 @@ What its names mean (tables, columns, converters) is not judged here but where i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,14 @@ class Document:
     """A control file whose shape is right: plain data under the very keys of the control file, absent where it is silent.
 
     Text is str (also where it stood unquoted, as `012`), truth values bool, `order` float, `maxLength` and `sheet`'s number int.
+    Of one that `examine` found faults in, the data is what can be judged further: without what is at fault, with fill-ins where
+    something must be.
     """
 
     data: Mapping[str, Any]
     lines: Lines
+    problems: tuple[Problem, ...] = ()
+    faulty: frozenset[tuple[str | int, ...]] = frozenset()  # where the shape is wrong: see _unit
 
     def line_of(self, path: Path) -> int:
         """Return the 1-based line of what stands at the path, or of the nearest thing around it."""
@@ -87,6 +91,14 @@ class Document:
 
 def parse(data: bytes, max_bytes: int = MAX_BYTES) -> Document:
     """Read a control file and check its shape. Raises ControlFileInvalid with all its faults."""
+    document = examine(data, max_bytes)
+    if document.problems:
+        raise ControlFileInvalid(document.problems)
+    return document
+
+
+def examine(data: bytes, max_bytes: int = MAX_BYTES) -> Document:
+    """Do the same, but return the faults with the rest, which can be judged further; ControlFileInvalid where that is of no use."""
     if len(data) > max_bytes:
         raise ControlFileInvalid([Problem(f"a control file has at most {max_bytes} bytes, this one has {len(data)}")])
     try:
@@ -96,21 +108,63 @@ def parse(data: bytes, max_bytes: int = MAX_BYTES) -> Document:
         raise ControlFileInvalid([Problem(f"not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start}", line=line)]) from error
     value, lines, problems = load(text)
     try:
-        shaped = ControlFileShape().load(value)
+        return Document(ControlFileShape().load(value), lines, tuple(problems))
     except ValidationError as error:
-        shape_problems = _problems(error.messages, [], lines)
-        raise ControlFileInvalid([*problems, *shape_problems]) from None
-    if problems:
+        wrong = list(_wrong(error.messages, ()))
+    problems += [Problem(str(m), path_text(path), lines.of(path), getattr(m, "allowed", ())) for path, m in wrong]
+    faulty = frozenset(_unit(path) for path, _ in wrong)
+    if not faulty.isdisjoint({(), ("entities",)}) or len(problems) > ControlFileInvalid.MOST:
         raise ControlFileInvalid(problems)
-    return Document(shaped, lines)
+    return Document(ControlFileShape().load(_rest(value, faulty)), lines, tuple(problems), faulty)
 
 
-def _problems(messages: Any, path: list[str | int], lines: Lines) -> list[Problem]:
-    """Flatten marshmallow's nested messages into problems with path and line."""
+def _wrong(messages: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Flatten marshmallow's nested messages into pairs of path and message."""
     if isinstance(messages, dict):
-        return [p for step, below in messages.items() for p in _problems(below, path if step == "_schema" else [*path, step], lines)]
-    texts = messages if isinstance(messages, list) else [messages]
-    return [Problem(str(m), path_text(path), lines.of(path), getattr(m, "allowed", ())) for m in texts]
+        for step, below in messages.items():
+            yield from _wrong(below, path if step == "_schema" else (*path, step))
+    else:
+        yield from ((path, message) for message in (messages if isinstance(messages, list) else [messages]))
+
+
+def _unit(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Return the path of the smallest part of which nothing is known where something at this path is wrong.
+
+    That is a mapping or a key of a file or entity; the whole file or entity where the key is none of theirs, as it may be any of them.
+    """
+    if path[:1] not in (("files",), ("entities",)):
+        return path[:1]
+    if path[2:3] == ("mappings",):
+        return path[:4]
+    shape = FileShape if path[0] == "files" else EntityShape
+    return path[:3] if len(path) > 2 and path[2] in shape._declared_fields else path[:2]
+
+
+_FILL_INS: dict[str, Any] = {"entity": "x", "input": ["x"], "mappings": [{"x": None}]}  # of an entity, for what it must have
+
+
+def _rest(value: Mapping[str, Any], faulty: Set[tuple[str | int, ...]]) -> dict[str, Any]:
+    """Return a document without what is at fault; nothing changes its place."""
+    rest = _kept(value, (), faulty)
+    if rest.get("files"):
+        rest["files"] = {
+            name: options and _kept(options, ("files", name), faulty)
+            for name, options in rest["files"].items()
+            if ("files", name) not in faulty
+        } or None
+    rest["entities"] = [_entity_rest(item, ("entities", index), faulty) for index, item in enumerate(rest["entities"])]
+    return rest
+
+
+def _kept(options: Mapping[str, Any], path: tuple[str | int, ...], faulty: Set[tuple[str | int, ...]]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if (*path, key) not in faulty}
+
+
+def _entity_rest(item: Any, path: tuple[str | int, ...], faulty: Set[tuple[str | int, ...]]) -> dict[str, Any]:
+    rest = _FILL_INS | (_kept(item, path, faulty) if path not in faulty else {})
+    [fill_in] = _FILL_INS["mappings"]
+    mappings = enumerate(rest["mappings"])
+    return rest | {"mappings": [fill_in if (*path, "mappings", index) in faulty else mapping for index, mapping in mappings]}
 
 
 # The document's shape ------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from engine.plan import EntityPlan, Mapping, Plan
 from engine.tables import Tables
 from engine.target import open_target
 from errors import ControlFileInvalid, Problem
-from schemas.control import parse
+from schemas.control import examine, parse
 from tests import postgresql
 
 NUMBERS = itertools.count(1)
@@ -86,6 +86,14 @@ class Made:
         with pytest.raises(ControlFileInvalid) as caught:
             self.compile(text)
         return list(caught.value.problems)
+
+    def together(self, text: str) -> list[Problem]:
+        """Return the faults of a control file, those of its form and those of its meaning, as a service tells them."""
+        try:
+            compile(examine(textwrap.dedent(text).encode()), self.tables, self.dialect)
+        except ControlFileInvalid as invalid:
+            return list(invalid.problems)
+        return []
 
     def faults(self, text: str) -> list[str]:
         """Return the faults of a control file as text, without the allowed names."""

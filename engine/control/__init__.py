@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from engine.control.entities import Entity, find_entities
 from engine.control.files import DEFAULT, compile_file, decimal_of, multi_entity_decimal
-from engine.control.scope import Document, Place, Target
+from engine.control.scope import Document, Path, Place, Target
 from engine.plan import EntityPlan, FilePlan, Plan
 from engine.tables import Tables, fold
 from errors import ControlFileInvalid, Problem
@@ -20,15 +20,17 @@ __all__ = ["Document", "accepts_file", "compile", "entity_names", "file_names", 
 def compile(document: Document, tables: Tables, dialect: str) -> Plan:
     """Compile a control file against the target's tables; `dialect` is "postgresql" or "sqlite".
 
-    Raises ControlFileInvalid with all its faults.
+    Raises ControlFileInvalid with all its faults, those of its form included.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = list(document.problems)
     root = Place(document, problems, document.data)
     target = Target(tables, dialect)
     entities = find_entities(target, root.at("entities"))
     file_places = root.at("files").entries() if root.at("files").value else []
-    plans = _entity_plans(target, entities, [place for _, place in file_places])
-    files = {name: compile_file(target, place, name, entities) for name, place in file_places}
+    plans = {}
+    if not any(map(_hides_decimal, document.faulty)):
+        plans = _entity_plans(target, entities, [place for _, place in file_places])
+    files = {name: compile_file(target, place, name, entities) for name, place in file_places if not place.is_faulty}
     if problems:
         raise ControlFileInvalid(list(dict.fromkeys(problems)))
     compiled = {name: plan for name, plan in files.items() if plan is not None}
@@ -42,10 +44,16 @@ def compile(document: Document, tables: Tables, dialect: str) -> Plan:
     )
 
 
+def _hides_decimal(faulty: Path) -> bool:
+    """Say whether what is at fault may be the decimal mark of some file, by which constants and defaults are read."""
+    is_of_files = faulty[0] == "files" or (len(faulty) == 1 and faulty[0] not in ("name", "description"))
+    return is_of_files and faulty[2:3] in ((), ("decimal",), ("entity",))
+
+
 def _entity_plans(target: Target, entities: dict[str, Entity], files: Iterable[Place]) -> dict[str, EntityPlan]:
     """Compile every entity once for the files that use it first, so that also those which no file names are checked."""
     files = list(files)
-    shared = multi_entity_decimal(files)
+    shared = multi_entity_decimal([place for place in files if not place.is_faulty])
     first: dict[tuple[str | int, ...], str] = {}
     for place in files:
         entity = entities.get(fold((place.value or {}).get("entity", "")))

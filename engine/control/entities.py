@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.control import mappings
 from engine.control.mappings import Owner
-from engine.control.scope import Place, Target, pick
+from engine.control.scope import Path, Place, Target, pick
 from engine.control.values import Values
 from engine.plan import EntityPlan, KeyPart, Lookup, Mapping, Missing, Step
 from engine.tables import Table, fold
@@ -19,6 +19,7 @@ class Entity:
 
     place: Place
     table: Table | None
+    is_whole: bool = True  # but for single mappings; else nothing more is said of it
     plans: dict[str, EntityPlan | None] = field(default_factory=dict)  # by the decimal mark of the files that use it
 
     @property
@@ -28,7 +29,7 @@ class Entity:
 
     def plan(self, target: Target, decimal: str) -> EntityPlan | None:
         """Compile the entity for files with this decimal mark; None where something is wrong, which then has been said."""
-        if self.table is not None and decimal not in self.plans:
+        if self.table is not None and self.is_whole and decimal not in self.plans:
             self.plans[decimal] = _compile(
                 Owner(target, self.name, self.table, Values(self.place.value["input"], decimal, target.dialect)), self.place
             )
@@ -40,7 +41,8 @@ def find_entities(target: Target, place: Place) -> dict[str, Entity]:
 
     Entities of one name need aliases, all but one; their name then means the one without an alias.
     """
-    found = [_find(target, item) for item in place.each()]
+    target.are_all_named = not any(map(_is_nameless, place.document.faulty))
+    found = [_find(target, item) for item in place.each() if not item.at("entity").is_faulty]
     names: dict[str, Entity] = {}
     for entity in found:
         own = "alias" if "alias" in entity.place.value else "entity"
@@ -54,16 +56,25 @@ def find_entities(target: Target, place: Place) -> dict[str, Entity]:
     for entity in found:
         if shared.count(fold(entity.name)) == 1:
             names.setdefault(fold(entity.name), entity)
-        if entity.table is not None:
-            target.entities.setdefault(entity.table.key, []).extend(
-                str(entity.place.value[key]) for key in ("entity", "alias") if key in entity.place.value
-            )
+        called = [str(entity.place.value[key]) for key in ("entity", "alias") if key in entity.place.value]
+        if entity.table is None:
+            target.unplaced += map(fold, called)
+        else:
+            target.entities.setdefault(entity.table.key, []).extend(called)
     return names
+
+
+def _is_nameless(faulty: Path) -> bool:
+    """Say whether what is at fault may be the name of an entity, or of its table."""
+    return faulty[:1] == ("entities",) and faulty[2:3] not in (("input",), ("mappings",))
 
 
 def _find(target: Target, place: Place) -> Entity:
     key = "table" if "table" in place.value else "entity"
-    return Entity(place, target.table(place.at(key), str(place.value[key])))
+    wrong = [path for path in place.document.faulty if path[:2] == place.path]
+    if any(map(_is_nameless, wrong)):
+        return Entity(place, None)
+    return Entity(place, target.table(place.at(key), str(place.value[key])), all(len(path) > len(place.path) + 1 for path in wrong))
 
 
 def _compile(owner: Owner, place: Place) -> EntityPlan | None:
@@ -72,8 +83,12 @@ def _compile(owner: Owner, place: Place) -> EntityPlan | None:
     owner = replace(owner, masked_inputs=_masked_inputs(place.at("mappings")))
     made: list[tuple[Mapping, Place]] = []
     identities: list[tuple[Lookup | None, Place]] = []
+    is_whole = True
     for item in place.at("mappings").each():
         [(name, options)] = item.entries()
+        if item.is_faulty or mappings.is_uncertain(owner.target, name, options):
+            is_whole = False  # of which all that depends on it, such as what its rows are found by, is not known either
+            continue
         if mappings.is_identity(name, options):
             identities.append((mappings.identity(owner, options), options))
         elif mapping := mappings.mapping(owner, name, options):
@@ -81,7 +96,7 @@ def _compile(owner: Owner, place: Place) -> EntityPlan | None:
     for _, again in identities[1:]:
         again.fault("a record has one identity, and this is the second `id`")
     _check_columns(made)
-    if len(place.problems) > before:
+    if len(place.problems) > before or not is_whole:
         return None
     filled = tuple(mapping for mapping, _ in made)
     identity = identities[0][0] if identities else _identity_by_key(owner.table, filled, owner.name)
@@ -172,10 +187,11 @@ def _parts_of(table: Table, mapping: Mapping, label: str) -> list[KeyPart]:
     return [replace(part, path=(step, *part.path)) for part in mapping.lookup.parts]
 
 
-def pick_entity(place: Place, names: dict[str, Entity]) -> Entity | None:
+def pick_entity(target: Target, place: Place, names: dict[str, Entity]) -> Entity | None:
     """Return the entity that a file's rows are."""
     name = str(place.value)
     if fold(name) in names:
         return names[fold(name)]
-    pick(place, name, {str(e.place.value.get("alias", e.name)) for e in names.values()}, "entity")
+    if target.are_all_named:
+        pick(place, name, {str(e.place.value.get("alias", e.name)) for e in names.values()}, "entity")
     return None

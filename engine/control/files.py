@@ -134,7 +134,7 @@ def _rows(target: Target, place: Place, entities: dict[str, Entity], before: int
         return None
     if "action" not in options:
         place.at("entity").fault("a file with an `entity` needs an `action`", "", [action.value for action in Action])
-    entity = pick_entity(place.at("entity"), entities)
+    entity = pick_entity(target, place.at("entity"), entities)
     plan = entity.plan(target, decimal_of(options)) if entity else None
     if plan is not None and plan.identity is None and options.get("action") not in (None, Action.INSERT.value):
         place.at("action").fault(

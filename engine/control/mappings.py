@@ -58,7 +58,17 @@ def inputs_named(name: str, place: Place) -> set[str]:
 
 def is_identity(name: str, place: Place) -> bool:
     """Say whether a mapping is the record's identity: it is called `id`, and looks something up."""
-    return name == IDENTITY and place.at("converter").at("type").value in lookups.OPTIONS
+    return name == IDENTITY and _looks_up(place)
+
+
+def is_uncertain(target: Target, name: str, place: Place) -> bool:
+    """Say whether a mapping looks something up by names of which some may be those of an entity without a table: that has been said."""
+    said = fold("->".join([name, *(place.at("converter", "properties").value or ())]))
+    return _looks_up(place) and (not target.are_all_named or any(name in said for name in target.unplaced))
+
+
+def _looks_up(place: Place) -> bool:
+    return place.at("converter").at("type").value in lookups.OPTIONS
 
 
 def identity(owner: Owner, place: Place) -> Lookup | None:

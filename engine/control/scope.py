@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping as Map, Sequence
+from collections.abc import Iterable, Mapping as Map, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,12 +15,23 @@ MAX_HINTS = 200
 _REFERENCE_SUFFIX = re.compile(r"(_id|_code|Id|Code)$")
 
 
+Path = tuple[str | int, ...]
+
+
 class Document(Protocol):
-    """A control file whose shape is right: see schemas.control.Document."""
+    """A control file whose shape is right, or what is left of one that has faults of form: see schemas.control.Document."""
 
     @property
     def data(self) -> Map[str, Any]:
         """The document as plain data."""
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """The faults of form."""
+
+    @property
+    def faulty(self) -> Set[Path]:
+        """Where these are; there the data is only filled in, and what depends on it must not be called a fault."""
 
     def problem(self, path: Sequence[str | int], message: str, allowed: Sequence[str] = ()) -> Problem:
         """Return a problem with what stands at the path."""
@@ -33,7 +44,7 @@ class Place:
     document: Document
     problems: list[Problem]
     value: Any
-    path: tuple[str | int, ...] = ()
+    path: Path = ()
 
     def at(self, *steps: str | int) -> Place:
         """Return a place below; its value is None where there is nothing."""
@@ -54,6 +65,11 @@ class Place:
         """Say what is wrong here; `names` are those allowed instead of `name`."""
         allowed = nearest(name, names) if len(self.problems) < MAX_HINTS else ()
         self.problems.append(self.document.problem(self.path, message, allowed))
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether the form of something here, or of all around it, is wrong, so that nothing more can be said of it."""
+        return any(path[: len(self.path)] == self.path[: len(path)] for path in self.document.faulty)
 
     @property
     def line(self) -> int | None:
@@ -89,6 +105,8 @@ class Target:
     tables: Tables
     dialect: str
     entities: dict[tuple[str | None, str], list[str]] = field(default_factory=dict)  # the names and aliases of each table's entities
+    are_all_named: bool = True  # no entity's name is at fault, so that one which is not found is not there
+    unplaced: list[str] = field(default_factory=list)  # the folded names of entities whose table is not known
 
     def get(self, schema: str | None, name: str) -> Table | None:
         """Return one table, or None where it cannot be seen."""
