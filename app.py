@@ -39,6 +39,7 @@ from routes import (
     schedule,
     status,
     templates,
+    webhooks,
 )
 from schemas import control as control_files
 from settings import Settings
@@ -48,7 +49,7 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
-    results.routes, batches.routes, templates.routes, health.routes, api_docs.routes, *compat.BLUEPRINTS, site,
+    results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, api_docs.routes, *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {

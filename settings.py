@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -129,6 +130,23 @@ def _has_good_port(url: str) -> bool:
         return urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Read a list of networks.
+
+    >>> networks("10.1.0.0/16, ::1")
+    (IPv4Network('10.1.0.0/16'), IPv6Network('::1/128'))
+    """
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError("networks with commas between them, such as 10.1.0.0/16,fd00::/8") from None
+
+
+def ports(text: str) -> tuple[int, ...]:
+    """Read a list of TCP ports."""
+    return tuple(port(part.strip()) for part in text.split(","))
 
 
 def mail_address(text: str) -> str:
@@ -258,6 +276,13 @@ class Settings:
         size, "256 KiB", "The most bytes of refused rows, and of their reasons, that are attached to a mail. If there are more, none are."
     )
     keep_notices_days: int = _setting(count, "30", "How long the list of deliveries tells of a mail or a webhook's request.")
+    webhook_ports: tuple[int, ...] = _setting(ports, "443,8443", "The ports that webhooks may have.")
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...] | None = _setting(
+        networks,
+        None,
+        "Networks that are not public and that webhooks may reach all the same, on any port, and over http too: `10.1.0.0/16,fd00::/8`."
+        " Whoever may import may then have requests sent there.",
+    )
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")
 
     @classmethod

@@ -4,6 +4,7 @@ The end of a batch is noted in the transaction that ends it; what is to be deliv
 delivery is claimed by one conditional UPDATE that puts its next try off: whoever dies with it loses it, and it is tried again.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +31,6 @@ from sqlalchemy import (
 
 import clock
 from catalog.database import UtcDateTime, insert as insert_of, reading, writing
-from catalog.keys import Key
 from catalog.tables import batches, deliveries, notices, webhooks
 
 _AT_ONCE = 100
@@ -97,6 +97,15 @@ class Delivery:
     message: str
     created_at: datetime
     done_at: datetime | None
+
+
+def id_of(*parts: object) -> str:
+    """Return the id of a delivery: the same for the same parts, so that one made twice is one.
+
+    >>> id_of("mail", 7, 1, "a@example.org")
+    'msg_d21980f30cb06eb71ad3098b0b056bbd'
+    """
+    return "msg_" + hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 # The ends of batches ----------------------------------------------------------------------------------------------------
@@ -190,6 +199,23 @@ def put_off(engine: Engine, held: Delivery, pause_seconds: float, status: int | 
     _note(engine, held, {"status": status, "message": message, "next_at": clock.now() + timedelta(seconds=pause_seconds)})
 
 
+def hold_back(engine: Engine, recipient: str, pause_seconds: float) -> None:
+    """Put off all that waits for a receiver, and is not just being tried, for so long at least."""
+    until = clock.now() + timedelta(seconds=pause_seconds)
+    waiting = and_(deliveries.c.recipient == recipient, deliveries.c.state == Progress.WAITING, deliveries.c.next_at < until)
+    with writing(engine) as connection:
+        connection.execute(update(deliveries).where(waiting).values(next_at=until))
+
+
+def again(engine: Engine, delivery_id: str) -> bool:
+    """Deliver anew, under the same id, what was delivered, given up or dropped; False where it waits, or its body is no longer kept."""
+    is_kept = or_(deliveries.c.kind == Kind.MAIL, deliveries.c.body.is_not(None))
+    is_over = and_(deliveries.c.id == delivery_id, deliveries.c.state != Progress.WAITING, is_kept)
+    anew = {"state": Progress.WAITING, "tries": 0, "next_at": clock.now(), "message": "", "status": None, "done_at": None}
+    with writing(engine) as connection:
+        return bool(connection.execute(update(deliveries).where(is_over).values(anew)).rowcount)
+
+
 def give_up(engine: Engine, held: Delivery, status: int | None, message: str) -> None:
     """Note what went wrong for good."""
     _note(engine, held, {"state": Progress.FAILED, "status": status, "message": message, "done_at": clock.now()})
@@ -206,16 +232,20 @@ def _is(place: int, tries: int) -> ColumnElement[bool]:
 
 
 # Looking ----------------------------------------------------------------------------------------------------------------
+def get(engine: Engine, delivery_id: str) -> Delivery | None:
+    """Return a delivery by its id."""
+    with reading(engine) as connection:
+        row = connection.execute(select(deliveries).where(deliveries.c.id == delivery_id)).one_or_none()
+    return None if row is None else _delivery(row)
+
+
 def listed(
-    engine: Engine, key: Key, *, recipient: str | None = None, batch_id: int | None = None, state: Progress | None = None,
-    before: int | None = None, limit: int = 50,
+    engine: Engine, *, recipient: str | None = None, batch_id: int | None = None, kind: Kind | None = None,
+    state: Progress | None = None, before: int | None = None, limit: int = 50,
 ) -> list[Delivery]:  # fmt: skip
-    """Return deliveries of the batches that the key may see, newest first; `before` is the place of the last one of the page before."""
-    wanted = {"recipient": recipient, "batch_id": batch_id, "state": state}
-    conditions = [deliveries.c[name] == value for name, value in wanted.items() if value is not None]
-    query = select(deliveries).join(batches, batches.c.id == deliveries.c.batch_id).where(*conditions)
-    if not key.can("read:all"):
-        query = query.where(batches.c.key_id == key.id)
+    """Return deliveries, newest first; `before` is the place of the last one of the page before. Who may see them, the caller knows."""
+    wanted = {"recipient": recipient, "batch_id": batch_id, "kind": kind, "state": state}
+    query = select(deliveries).where(*(deliveries.c[name] == value for name, value in wanted.items() if value is not None))
     if before is not None:
         query = query.where(deliveries.c.place < before)
     with reading(engine) as connection:

@@ -6,7 +6,6 @@ and nothing else; and it is told at least once, with an id by which a second tim
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import smtplib
@@ -23,6 +22,7 @@ from catalog.notices import Delivery, Kind, NewDelivery, Notice
 from errors import LadingError
 from jobs import mail
 from jobs.report import Reporter, batch_with_run
+from jobs.webhooks import NotTaken, Undeliverable, tell, told_of_end
 from settings import Settings
 from spool import Spool
 
@@ -32,34 +32,9 @@ JITTER = 0.2
 LOOK_SECONDS = 1.0  # how often is looked for what is to be told
 HOLD_SECONDS = 600.0  # longer than a try can last; one that died is made again after this time
 MESSAGE_CHARS = 500
-EVENTS = ("batch.completed", "batch.failed", "batch.cancelled")
+REQUESTS_AT_ONCE = 4
 
 log = logging.getLogger(__name__)
-
-
-class Undeliverable(LadingError):
-    """The receiver will never take it: no other try is made."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        self.status = status
-        super().__init__(message)
-
-
-class NotTaken(LadingError):
-    """The receiver did not take it this time."""
-
-    def __init__(self, message: str, status: int | None = None, after_seconds: float = 0.0) -> None:
-        self.status, self.after_seconds = status, after_seconds
-        super().__init__(message)
-
-
-def id_of(*parts: object) -> str:
-    """Return the id of a delivery: the same for the same parts, so that one made twice is one.
-
-    >>> id_of("mail", 7, 1, "a@example.org")
-    'msg_ea8db03a9b7ca7ba2ab4fb95ee3f7a47'
-    """
-    return "msg_" + hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 def event_of(batch: Batch) -> str:
@@ -79,7 +54,8 @@ class Notices:
 
     def start(self, is_over: threading.Event) -> None:
         """Begin to deliver, until `is_over`. The threads end with the process: what is cut off is tried again."""
-        for name, step in (("mail", self.tell_by_mail),):
+        # Several for requests, since some receivers let one wait.
+        for name, step in (("mail", self.tell_by_mail), *[("webhooks", self.tell_by_request)] * REQUESTS_AT_ONCE):
             thread = threading.Thread(target=self._repeat, args=(is_over, step), name=f"notices-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -99,7 +75,8 @@ class Notices:
         found = notices.ended(self.catalog)
         for notice in found:
             batch = batch_with_run(self.catalog, notice.batch_id, notice.run)
-            notices.settle(self.catalog, notice, self._mails(notice, batch) if batch else [])
+            new = [*self._mails(notice, batch), *told_of_end(self.catalog, self.settings, batch, event_of(batch))] if batch else []
+            notices.settle(self.catalog, notice, new)
         return bool(found)
 
     def _mails(self, notice: Notice, batch: Batch) -> list[NewDelivery]:
@@ -107,7 +84,7 @@ class Notices:
         wanted = (address.partition(":") for address in batch.addresses)
         return [
             NewDelivery(
-                id=id_of("mail", notice.batch_id, notice.run, address), kind=Kind.MAIL, recipient=address, event=event,
+                id=notices.id_of("mail", notice.batch_id, notice.run, address), kind=Kind.MAIL, recipient=address, event=event,
                 batch_id=notice.batch_id, run=notice.run,
             )
             for told_of, _, address in wanted if told_of == outcome
@@ -140,6 +117,14 @@ class Notices:
             raise NotTaken(f"the mail server answered: {refusal.smtp_error!r}", refusal.smtp_code) from refusal
         return 250
 
+    # Requests -------------------------------------------------------------------------------------------------------
+    def tell_by_request(self) -> bool:
+        """Make one request that is due; False where there was none."""
+        held = notices.claim(self.catalog, Kind.WEBHOOK, HOLD_SECONDS)
+        if held is not None:
+            self._try(held, lambda held: tell(self.catalog, self.settings, held))
+        return held is not None
+
     # Tries ----------------------------------------------------------------------------------------------------------
     def _try(self, held: Delivery, deliver: Callable[[Delivery], int | None]) -> None:
         """Make one try and note what came of it."""
@@ -165,7 +150,10 @@ class Notices:
             self._give_up(held, status, message)
             return
         pause = self.pauses_seconds[held.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter
-        notices.put_off(self.catalog, held, max(pause, after_seconds), status, message[:MESSAGE_CHARS])
+        pause = max(pause, after_seconds)
+        notices.put_off(self.catalog, held, pause, status, message[:MESSAGE_CHARS])
+        if held.kind is Kind.WEBHOOK:  # the others to this receiver would only let us wait for it again
+            notices.hold_back(self.catalog, held.recipient, pause)
         log.warning("batch %d: not told by %s (%s), try %d: %s", held.batch_id, held.kind, held.id, held.tries, message)
 
     def _give_up(self, held: Delivery, status: int | None, message: str) -> None:

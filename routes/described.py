@@ -79,6 +79,8 @@ VARIABLES = {
     "name": Named({"type": "string", "minLength": 1}, "The name by which the control file knows the file.", (404,)),
     "upload": Named({"type": "string", "pattern": "^[0-9a-f]{32}$"}, "An upload's id.", (404,)),
     "handle": Named({"type": "string", "format": "uuid"}, "A UUID of the client's own choosing.", (400, 404)),
+    "webhook": Named({"type": "string", "pattern": "^wh_[0-9a-f]{24}$"}, "A webhook's id.", (404,)),
+    "delivery": Named({"type": "string", "pattern": "^msg_[0-9a-f]{32}$"}, "A delivery's id.", (404,)),
     "table": Named({"type": "string", "minLength": 1}, "A table of the target.", (404,)),
 }
 HEADERS = {

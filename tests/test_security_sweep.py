@@ -14,7 +14,9 @@ from werkzeug.test import TestResponse
 
 import clock
 import routes.status
-from catalog import keys
+from catalog import keys, notices
+from catalog.database import writing
+from catalog.notices import Kind, NewDelivery
 from tests.security_parts import NAUGHTY, calls, look, path_of, work_off
 from tests.web_parts import Web, lite, web
 
@@ -51,8 +53,15 @@ def ask(web: Web, method: str, path: str, key: str | None = "", **options: Any) 
 def values_for(web: Web) -> dict[str, str]:
     """Return what stands for the variables of the routes: things that are there, of the test's own key."""
     begun = ask(web, "POST", "/api/upload", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "5"})
+    batch = web.ready()
+    webhook = ask(web, "POST", "/api/webhooks", data={"url": "https://example.org/hook"}).text.split()[0]
+    told: dict[str, Any] = {"event": "batch.completed", "batch_id": int(batch), "run": 1, "body": "{}"}
+    with writing(web.catalog) as connection:
+        notices.add(connection, [NewDelivery(id=notices.id_of(webhook), kind=Kind.WEBHOOK, recipient=webhook, **told)])
     return {
-        "batch": web.ready(),
+        "batch": batch,
+        "webhook": webhook,
+        "delivery": notices.id_of(webhook),
         "digest": DIGEST,
         "digest_or_name": "airlines",
         "name": "airlines.csv",
