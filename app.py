@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import BoundedSemaphore
 from typing import TypeVar
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, has_request_context, request
 from sqlalchemy.exc import SQLAlchemyError
 
 import catalog
@@ -33,6 +33,7 @@ from routes import (
     handle,
     health,
     imports,
+    metrics,
     replies,
     results,
     resumable,
@@ -49,7 +50,8 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
-    results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, api_docs.routes, *compat.BLUEPRINTS, site,
+    results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, metrics.routes, api_docs.routes,
+    *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 SAFE_HEADERS = {
@@ -65,7 +67,7 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the application from these settings, or from the environment. Nothing is connected to before the first request."""
     settings = settings or Settings.from_environment()
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, _about)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY_BYTES
     app.url_map.merge_slashes = False  # else `//` would be answered with a redirect, and as a page
@@ -133,6 +135,13 @@ def say_if_spool_is_another(settings: Settings) -> None:
 def _begin() -> None:
     g.started = time.monotonic()
     replies.take_request_id()
+
+
+def _about() -> dict[str, object]:
+    """Return what tells a request's log lines from others': its id, its key's, and its batch's."""
+    if not has_request_context():
+        return {}
+    return {"request_id": g.get("request_id"), "key_id": g.key.id if "key" in g else None, "batch_id": g.get("batch_id")}
 
 
 def _finish(reply: Response) -> Response:

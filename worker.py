@@ -31,7 +31,7 @@ import clock
 import logs
 import memory
 from engine.target import open_target
-from jobs import queues, run_batch
+from jobs import carry, queues, run_batch
 from jobs.notices import Notices
 from jobs.sweep import Sweep
 from settings import Settings
@@ -257,7 +257,7 @@ def sweep(settings: Settings, name: str, worker_pid: int) -> None:
 def main(arguments: list[str]) -> None:
     """Start the worker, or, with --sweep and the worker's name and process id, its sweep."""
     settings = Settings.from_environment()
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, carry.about)
     logging.getLogger("rq").setLevel(logging.WARNING)
     if arguments[:1] == [SWEEP]:
         sweep(settings, arguments[1], int(arguments[2]))

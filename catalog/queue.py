@@ -347,6 +347,9 @@ def hand_back_expired(engine: Engine, silent: Collection[HeldLease] = ()) -> lis
             continue
         with writing(engine) as connection:  # one by one: each looks again, for a lease renewed or taken over since
             if _put_back(connection, lease.batch_id, lease.fence, True, "", batches.c.lease_until == lease.until) is not None:
+                number = select(batches.c.run).where(batches.c.id == lease.batch_id).scalar_subquery()
+                taken = update(runs).where(runs.c.batch_id == lease.batch_id, runs.c.number == number)
+                connection.execute(taken.values(takeovers=runs.c.takeovers + 1))
                 back.append(lease.batch_id)
     return back
 

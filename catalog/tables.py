@@ -199,6 +199,7 @@ runs = Table(
     Column("started_at", UtcDateTime),
     Column("completed_at", UtcDateTime),
     Column("attempts", Integer, nullable=False),
+    Column("takeovers", Integer, nullable=False, server_default="0"),  # how often its lease ran out
     Index("ix_runs_results_digest", "results_digest"),
 )
 

@@ -42,6 +42,12 @@ AGAIN = "; the run is tried again"
 GIVEN_UP = {"target_unavailable", "disk_full"}  # codes of runs that failed for reasons that are not the data's, again and again
 
 log = logging.getLogger(__name__)
+_carried: dict[str, int] = {}
+
+
+def about() -> dict[str, int]:
+    """Return what this process carries out just now, for its log: nothing, or `batch_id` and `run`."""
+    return _carried
 
 
 class LanesWanted(LadingError):
@@ -74,12 +80,14 @@ def carry(means: Means, claim: Claim) -> Claim | None:
     Raises TargetUnavailable or SpoolFull after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease
     then runs out, and the next worker goes on from the ledger.
     """
+    _carried.update(batch_id=claim.batch_id, run=claim.run)
     try:
         return _Carrier(means, claim).carry()
     except LeaseLost as lost:
         log.warning("batch %d: stopped, it goes on elsewhere: %s", claim.batch_id, lost)
         return None
     finally:
+        _carried.clear()
         means.heart.release()
 
 

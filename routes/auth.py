@@ -104,7 +104,8 @@ def batch_id_of(text: str) -> int:
     """Return the batch identifier that a text spells; 400 for a text that is none."""
     if not _BATCH_ID.fullmatch(text) or int(text) >= 2**53:
         raise Refusal(400, "batch_id_invalid", f"{text[:40]!r} is no batch identifier: a decimal number below 2^53 is expected.")
-    return int(text)
+    g.batch_id = int(text)  # for the log
+    return g.batch_id
 
 
 def visible_batch(text: str, mode: Mode | None = None) -> Batch:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 
 from catalog import batches
@@ -27,7 +27,9 @@ def create_batch() -> ResponseReturnValue:
     """Make an empty batch for a control file, and reply with its identifier."""
     given = fields.of_body(BatchRequest())
     control = usable_control(given.pop("control"))
-    batch_id = batches.create(parts().catalog, control=control.digest, key_id=caller().id, addresses=addresses_of(given), **given)
+    batch_id = g.batch_id = batches.create(
+        parts().catalog, control=control.digest, key_id=caller().id, addresses=addresses_of(given), **given
+    )
     return replies.bare(str(batch_id), {"batch": batch_id, "control": control.digest})
 
 

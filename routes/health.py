@@ -37,11 +37,16 @@ def healthz() -> ResponseReturnValue:
 @described(replies={200: Reply(ReadyReply), 503: Reply(ReadyReply, description="A part does not work.")})
 def readyz() -> ResponseReturnValue:
     """Tell of each part that an import needs whether it works; 503 if one does not."""
-    said = {name: _said(name, probe) for name, probe in PROBES.items()}
+    said = all_said()
     status = 200 if set(said.values()) == {OK} else 503
     if replies.wants_json():
         return replies.json({"ready": status == 200, "parts": said}, status)
     return replies.text("".join(f"{name}: {word}\n" for name, word in said.items()), status)
+
+
+def all_said() -> dict[str, str]:
+    """Return `ok`, or a word of what is wrong, of each part."""
+    return {name: _said(name, probe) for name, probe in PROBES.items()}
 
 
 def _said(name: str, probe: Callable[[], None]) -> str:

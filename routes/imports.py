@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from flask import Blueprint, Response, make_response, request
+from flask import Blueprint, Response, g, make_response, request
 from flask.typing import ResponseReturnValue
 
 from catalog.batches import Batch, Mode, Options
@@ -186,7 +186,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
         creation_path=given["creation_path"], addresses=addresses_of(given),
     )  # fmt: skip
     options = options_of(given)
-    batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
+    batch_id = g.batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
     return Started(batch_id, control.digest, digest, name, read, options)
 
 

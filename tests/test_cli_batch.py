@@ -92,6 +92,7 @@ def test_the_receipts_are_those_of_the_service(target_url: str, tmp_path: Path, 
         other = site.batch(MIXED, Options(Mode(mode)))
         site.start_worker()
         site.wait_over(other)
+        assert f"batch_id={other} run=1" in site.logged()
         assert without_ids(done.stdout) == without_ids(site.results(other))
         assert (done.exit_code, "input=5 success=3 error=2" in done.stderr) == (Exit.REFUSED, True)
         assert rows == site.execute("SELECT code, size FROM things ORDER BY code") == ([("a", 4), ("c", 3)] if mode == "import" else [])

@@ -54,7 +54,7 @@ def test_operations_are_told_apart(lite: Web) -> None:
     assert len(ids) == len(set(ids))
     for (method, path), one in operations(found).items():
         assert one["summary"].endswith("."), path
-        needs_key = bool(re.match("/api/(?!openapi|docs)", path)) and method != "OPTIONS"
+        needs_key = bool(re.match("/metrics|/api/(?!openapi|docs)", path)) and method != "OPTIONS"
         assert ("security" in one) == ("401" in one["responses"]) == needs_key, path
         for reply in (found["components"]["responses"][f"Refused{s}"] for s, r in one["responses"].items() if "$ref" in r):
             assert "application/problem+json" in reply["content"]
