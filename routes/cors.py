@@ -6,7 +6,7 @@ import re
 
 from flask import Response, request
 
-from routes import parts
+from routes import parts, replies
 
 _PATHS = ("/api/", "/API/", "/bulk/", "/pub/")  # of programs; the pages for people are nobody else's
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -20,7 +20,7 @@ def answer_preflight() -> Response | None:
         return None
     if "Access-Control-Request-Method" not in request.headers:
         return None
-    reply = Response(status=204)
+    reply = replies.text("", 204)
     reply.headers["Access-Control-Allow-Methods"] = _METHODS
     reply.headers["Access-Control-Max-Age"] = _KEPT_SECONDS
     wanted = request.headers.get("Access-Control-Request-Headers", "")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, pre_load, validate
 
 from errors import Problem, Refusal
 
@@ -78,12 +78,17 @@ class Request(Schema):
 
 
 class ForeignRequest(Request):
-    """The base of requests as other systems' clients send them: a field that is not known is passed over."""
+    """The base of requests as other systems' clients send them: unknown fields are passed over, and empty ones count as absent."""
 
     class Meta(Request.Meta):
         """Pass over unknown fields."""
 
         unknown = EXCLUDE
+
+    @pre_load
+    def without_empty(self, data: Mapping[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Leave out fields without a value."""
+        return {name: value for name, value in data.items() if value != ""}
 
 
 def about(description: str) -> dict[str, Any]:

@@ -25,7 +25,8 @@ _AS_400 = (404, 409, 410, 415, 422)  # what a request asks for and cannot have; 
 def _refuse(refusal: Refusal) -> Response:
     """Reply with a refusal as plain text, without a newline at its end."""
     head = {"control_file_invalid": "Invalid control file:", "request_invalid": "Bad request (failed validation)"}
-    lines = [head.get(refusal.code, refusal.detail), *(f"  {problem}" for problem in refusal.problems)]
+    told = [*map(str, refusal.problems)] or ([refusal.detail] if refusal.code in head else [])
+    lines = [head.get(refusal.code, refusal.detail), *(f"  {problem}" for problem in told)]
     reply = replies.text("\n".join(lines), 400 if refusal.status in _AS_400 else refusal.status)
     reply.headers.update(refusal.headers)
     return reply
@@ -34,7 +35,7 @@ def _refuse(refusal: Refusal) -> Response:
 routes = system.blueprint("haplo", "/api/haplo-data-import-batch", _refuse)
 
 
-class _Control(ControlRequest, ForeignRequest):
+class _Control(ForeignRequest, ControlRequest):
     comment = Text(load_default="Unnamed control file", validate=validate.Length(max=2000))
 
 
@@ -52,7 +53,7 @@ class _File(ForeignRequest):
 
 class _Schedule(ForeignRequest):
     batch = Text(required=True)
-    mode = fields.String(load_default="", validate=validate.OneOf(["", *MODES]))
+    mode = fields.String(load_default=Mode.IMPORT, validate=validate.OneOf(MODES))
 
 
 @routes.post("/control")
@@ -88,7 +89,7 @@ def schedule_batch() -> ResponseReturnValue:
     """Put a batch into the queue, for a dry run or for good."""
     given = system.of_body(_Schedule())
     batch = _uploading(given["batch"])
-    options = Options(Mode(given["mode"] or Mode.IMPORT))
+    options = Options(Mode(given["mode"]))
     if put_into_queue(batch, options).is_repeat:
         raise _not_uploading(given["batch"])  # Another request was quicker.
     reply = replies.text("SCHEDULED")

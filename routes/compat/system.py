@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,11 @@ def blueprint(name: str, prefix: str, refuse: Callable[[Refusal], Response] = re
     return made
 
 
-def of_query(schema: Schema) -> dict[str, Any]:
-    """Return the fields of the query string that the schema knows, checked; names that it does not know are passed over."""
+def of_query(schema: Schema, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the fields of the query string (and of a form) that the schema knows, checked; names that it does not know are passed over."""
     known = _known(schema)
-    return check(schema, fields.once([(name, text) for name, text in request.args.items(multi=True) if name in known]))
+    given = [*request.args.items(multi=True), *(form or {}).items()]
+    return check(schema, fields.once([(name, text) for name, text in given if name in known]))
 
 
 def of_body(schema: Schema) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from flask import Response, make_response, request
 from flask.typing import ResponseReturnValue
 from marshmallow import validate
 
+from errors import Refusal
 from routes import download, parts, replies
 from routes.auth import requires
 from routes.compat import system
@@ -29,8 +30,8 @@ class _Query(ForeignRequest):
         data_key="creationPath", required=True,
         validate=validate.Regexp(r"[A-Z0-9_]{1,15}\Z", error="Not 1 to 15 upper-case letters, digits and underscores."),
     )  # fmt: skip
-    success = Text(data_key="sendSuccessEmailTo", load_default="")
-    failure = Text(data_key="sendFailureEmailTo", load_default="")
+    success = Text(data_key="sendSuccessEmailTo")
+    failure = Text(data_key="sendFailureEmailTo")
 
 
 @routes.post("/CreateBatch")
@@ -38,13 +39,15 @@ class _Query(ForeignRequest):
 def create_batch() -> ResponseReturnValue:
     """Put the records of the body into the queue, and reply with the batch's id and the address of its page."""
     query = system.of_query(_Query())
-    to = {"sendSuccessEmailTo": query["success"], "sendFailureEmailTo": query["failure"]}
-    given = check(ImportRequest(), {name: addresses for name, addresses in to.items() if addresses})
+    to = {f"send{outcome.title()}EmailTo": query[outcome] for outcome in ("success", "failure") if outcome in query}
+    given = check(ImportRequest(), to)
     given["creation_path"] = _ORIGIN + query["creation_path"]
+    if request.mimetype == "multipart/form-data":
+        raise Refusal(415, "body_unknown", "The records are the body itself, in JSON Lines: a form is not read here.")
     with receive_body(request, parts().spool, parts().settings.max_upload_bytes) as upload:
         assert upload.receiver is not None  # noqa: S101 - a raw body always has one
         upload.check()
-        told_apart = [upload.receiver.digest, *(query[name] for name in sorted(query))]
+        told_apart = [upload.receiver.digest, *(text for pair in sorted(query.items()) for text in pair)]
         return once(told_apart, lambda: _started(upload, query, given))
 
 

@@ -63,13 +63,15 @@ def load(integration_id: str) -> ResponseReturnValue:
     """Import the body, a form's file, or what was sent to an upload's address before; reply with the batch."""
     query = system.of_query(_Load())
     if query["upload_token"] is not None:
+        if request.stream.read(1):
+            raise Refusal(400, "request_invalid", "The data come by a token and in the body.")
         handle = known(query["upload_token"])
         told_apart = [handle.digest, *map(str, query.values())]
         return once(told_apart, lambda: _started(of_handle(handle), integration_id, query))
     with receive(request, parts().spool, parts().settings.max_upload_bytes) as upload:
         assert upload.receiver is not None  # noqa: S101 - `receive` sees to it
         upload.check()
-        query |= {name: text for name, text in check(_Load(), upload.fields).items() if name in upload.fields}
+        query = system.of_query(_Load(), upload.fields)
         told_apart = [upload.receiver.digest, request.mimetype, *map(str, query.values())]
         return once(told_apart, lambda: _started(of_upload(upload), integration_id, query))
 
@@ -97,13 +99,13 @@ def get_upload_url(integration_id: str) -> ResponseReturnValue:
     usable_control(integration_id)
     handle = str(uuid4())
     token = token_for(handle, query["file_name"])
-    return replies.json({"upload_url": f"{system.public_address()}/bulk/v1/upload/{token}", "upload_token": handle})
+    return replies.json({"upload_url": f"{system.public_address()}/bulk/v1/upload?token={token}", "upload_token": handle})
 
 
-@routes.route("/upload/<token>", methods=["PUT", "POST"])
-def upload_file(token: str) -> ResponseReturnValue:
+@routes.route("/upload", methods=["PUT", "POST"])
+def upload_file() -> ResponseReturnValue:
     """Store a file, or by Content-Range a part of one, at an address that was given for it."""
-    got = take_signed(token)
+    got = take_signed(request.args.get("token", ""))  # in the query, which is not logged
     return replies.json({"digest": got.digest, "size": got.size}) if isinstance(got, Handle) else replies.json({"received": got}, 206)
 
 

@@ -95,8 +95,12 @@ def test_a_misspelt_mode_is_no_import(lite: Web, mode: str) -> None:
 
 
 def test_comments_are_optional(lite: Web) -> None:
-    """Without a comment a control file and a batch have one that says so."""
+    """Without a comment, or with an empty one, a control file and a batch have one that says so."""
     batch = filled(lite)
+    unnamed = send(lite, "batch", control=DIGEST, comment="").text
+    assert send(lite, "control", file=CONTROL, comment="").status_code == 200
+    made = batches.get(lite.catalog, int(unnamed))
+    assert made is not None and made.comment == "Unnamed batch"
     found = batches.get(lite.catalog, int(batch))
     assert found is not None and found.comment == "Unnamed batch"
     listed = lite.get("/api/controls", headers={"Accept": "application/json"}).get_json()["uploads"]

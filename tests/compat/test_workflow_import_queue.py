@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def test_the_body_is_json_lines(lite: Web, kind: str) -> None:
     made = create(lite, content_type=kind)
     work_off(lite)
     assert batch_of(lite, made).counts.created == 2
+
+
+def test_a_form_is_refused(lite: Web) -> None:
+    """A form is 415, since its own lines would be taken for records."""
+    lite.control(ONE_FILE)
+    reply = lite.post(PATH, {"file": (BytesIO(LINES), "lines")}, query_string=GIVEN)
+    assert (reply.status_code, "JSON Lines" in reply.text) == (415, True)
 
 
 def test_lines_that_are_no_records(lite: Web) -> None:

@@ -128,6 +128,8 @@ def test_errors_only_if_asked_for(lite_bulk: Web) -> None:
     assert ("errors" in told, told["include_errors"], "max_errors" in told) == (False, False, False)
     told = status(lite_bulk, execution, "&include_errors=false&max_errors=10").get_json()
     assert ("errors" in told, told["include_errors"], told["max_errors"]) == (False, False, 10)
+    told = status(lite_bulk, execution, "&include_errors=&max_errors=").get_json()
+    assert ("errors" in told, told["include_errors"], "max_errors" in told) == (False, False, False)
     for most, count in (("0", 0), ("1", 1), ("2", 2), ("1000000", 3)):
         told = status(lite_bulk, execution, f"&include_errors=true&max_errors={most}").get_json()
         assert (len(told["errors"]), told["max_errors"]) == (count, int(most))
@@ -240,15 +242,18 @@ def test_loads_that_are_refused(lite_bulk: Web) -> None:
     assert load(lite_bulk, query="?data_format=xml").status_code == 400
     assert load(lite_bulk, query="?column_delimiter=ab").status_code == 400
     assert lite_bulk.post(f"/bulk/v1/bulkload/{NAME}", {"data_format": "csv"}, content_type="multipart/form-data").status_code == 400
-    assert load(lite_bulk, query="?upload_token=abc").status_code == 400
-    assert load(lite_bulk, query="?upload_token=00000000-0000-0000-0000-000000000000").status_code == 404
+    assert load(lite_bulk, b"", query="?upload_token=abc").status_code == 400
+    assert load(lite_bulk, b"", query="?upload_token=00000000-0000-0000-0000-000000000000").status_code == 404
+    assert load(lite_bulk, query="?upload_token=00000000-0000-0000-0000-000000000000").status_code == 400  # and a body
+    twice = {"data_format": "csv", "file": (BytesIO(b"x"), "x")}
+    assert lite_bulk.post(f"/bulk/v1/bulkload/{NAME}?data_format=json", twice).status_code == 400
     assert load(lite_bulk, key=lite_bulk.new_key("read")).status_code == 403
     assert lite_bulk.get("/api/batches", headers={"Accept": "application/json"}).get_json()["batches"] == []
 
 
 def path_at(address: str) -> str:
     """Return the path of an address of ours."""
-    assert address.startswith("https://bulk.example.org/bulk/v1/upload/")
+    assert address.startswith("https://bulk.example.org/bulk/v1/upload?token=")
     return address.removeprefix("https://bulk.example.org")
 
 
@@ -273,8 +278,11 @@ def test_addresses_that_are_not_valid(lite_bulk: Web, monkeypatch: pytest.Monkey
     key = lite_bulk.new_key("import")
     path = path_at(lite_bulk.get(f"/bulk/v1/bulkload/{NAME}/upload_url", key=key).get_json()["upload_url"])
     client = lite_bulk.app.test_client()
-    for wrong in (path[:-1] + ("A" if path[-1] != "A" else "B"), "/bulk/v1/upload/x", path.replace(".", "x", 1), "/bulk/v1/upload/%00"):
-        assert client.put(wrong, data=b"x").status_code in (400, 401)
+    altered = path[:-5] + ("A" if path[-5] != "A" else "B") + path[-4:]
+    for wrong in (altered, "/bulk/v1/upload", "/bulk/v1/upload?token=x", path.replace(".", "x", 1), "/bulk/v1/upload?token=%00"):
+        reply = client.put(wrong, data=b"x")
+        look(reply, wrong)
+        assert reply.status_code == (400 if "%00" in wrong else 401)
     assert client.put(path, data=b"x").status_code == 200
     with monkeypatch.context() as later:
         later.setattr("itsdangerous.TimestampSigner.get_timestamp", lambda _self: int(clock.now().timestamp()) + 3601)
