@@ -12,7 +12,7 @@ from itertools import compress, count
 
 from engine.chunk import Block, Chunk
 from engine.convert import Converted, LookupKeys
-from engine.faults import LOOKUP_AMBIGUOUS, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
+from engine.faults import LOOKUP_AMBIGUOUS, NO_IDENTITY, NOT_WRITTEN, RECORD_EXISTS, RECORD_NOT_FOUND, Fault, fault
 from engine.identity import columns_as_sought, is_steady
 from engine.lookup import Hints, Resolver, is_text_identity, said, tables_of
 from engine.ops import INSERT, LOOK_UP, REFUSED, SKIPPED, UNCHANGED, UPDATE, Found, Late, Ops, Session, Written, decide
@@ -171,6 +171,10 @@ class _Step:
         """Find each record's row and decide its op; leave out those that the action forbids."""
         size = self.size if self.rows is None else len(self.rows)
         identity = self.entity.identity
+        if identity is None and self.action is not Action.INSERT:
+            nobody = fault(NO_IDENTITY, entity=self.entity.name, action=self.action.value)
+            self._keep(ops, [self._refuse(op, nobody) for op in range(size)])
+            return
         if identity is None or not ops.keys:
             ops.kinds, ops.found = [INSERT] * size, [None] * size
             return

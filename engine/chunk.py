@@ -46,6 +46,9 @@ class Chunk:
     resume: str = ""  # what a reader must know besides next_line to go on behind this chunk, as JSON text; see engine.readers.read
     warnings: list[str] = field(default_factory=list)  # worth saying of the file once (columns that nothing uses), not of a record
     group_orders: list[str | None] = field(default_factory=list)  # ordered imports: by position a decimal number; None with a fault
+    told: list[str] = field(
+        default_factory=list
+    )  # by position: what a record's result tells of it in any case, as members of a JSON object
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -60,7 +60,7 @@ def layout_of(files: Mapping[str, Any], name: str, form: str | None, separator: 
         separator=separator or (None if form == "tsv" else said.get("separator")) or ("\t" if read == "tsv" else ","),
         quote=said.get("quote", '"') or "",
         is_multi_entity=not (said.get("entity") and said.get("action")),
-        is_array=read == "json",
+        is_array=read in ("json", "collection"),
         is_sheet=read == "xlsx",
         has_header=said.get("header", True),
         sheet=said.get("sheet"),

@@ -301,6 +301,15 @@ UNKNOWN_ACTION = _kind(
     "Core_ImportFile_UnknownAction", "Error", "'{name}' is no action (allowed: Insert, Update, Delete, Merge)",
     "The second field of a line of the multi-entity form says what is to be done with the record.",
 )  # fmt: skip
+RECORD_UNFIT = _kind(
+    "Core_ImportFile_InvalidRecord", "Error", "The record cannot be taken: {reason}",
+    "A record of an entity collection has not the members that it should have, or names an entity, property or converter that the target's"
+    " tables do not have, or that may mean several.",
+)  # fmt: skip
+NO_IDENTITY = _kind(
+    "Core_Data_NoIdentity", "Error", "Nothing says which {entity} is meant, so it can only be inserted, not be found again ({action})",
+    "Update, Delete and Merge find a row by the record's identity: an `id`, or else all columns of the table's key.",
+)  # fmt: skip
 INVALID_HEADER = _kind(
     "Core_ImportFile_InvalidHeader", "Error", "The header in line {line} cannot be used: {reason}",
     "The `#` line above the record names its columns, and one of the names is blank or stands twice.",

@@ -17,6 +17,8 @@ from engine.plan import Lookup, Missing, Text
 MAX_HINTS = 20  # nearest keys sought for one chunk
 MAX_REMEMBERED = 200_000  # keys of one look-up; beyond it the memory starts anew, so that a worker's stays flat
 
+MAX_LOOKUPS = 2_000  # remembered at once: the records of a collection may bring in ever new ones
+
 
 def tables_of(lookup: Lookup) -> set[tuple[str | None, str]]:
     """Return the keys of all tables that a look-up reads."""
@@ -115,6 +117,8 @@ class Resolver:
             return _Memory()
         kept = self._memories.get(id(lookup))
         if kept is None:
+            if len(self._memories) >= MAX_LOOKUPS:
+                self._memories = {}
             # The look-up itself is kept beside its memory, lest its id be given to another one.
             kept = self._memories[id(lookup)] = (lookup, _Memory())
         if len(kept[1].values) > MAX_REMEMBERED:

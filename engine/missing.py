@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine import faults
+from engine.results import at_fault
 
 MAX_VALUES = 5000
 _MAX_LINES = 5
@@ -55,6 +55,6 @@ def missed(rows: Iterable[list[str]], max_values: int = MAX_VALUES) -> tuple[lis
 
 def _whole(properties: str, shown: str) -> str:
     """Return the value itself where the message shows only its beginning, or stops at a quote in it."""
-    values = json.loads(properties or "{}").values()
+    values = at_fault(properties).values()
     whole = next((str(value) for value in values), shown)
     return whole[:200] if whole.startswith(shown.removesuffix("...")) else shown

@@ -34,6 +34,7 @@ class _Record(NamedTuple):
     kind: int | None  # None: the reader's verdict stands
     values: tuple[str | None, ...]
     faults: list[tuple]  # of the reader: (code, message, column, value)
+    told: str
 
 
 def in_group_order(chunks: Iterable[Chunk], scratch: Path, size: int) -> Iterator[Chunk]:
@@ -75,6 +76,7 @@ def _records(chunks: Iterable[Chunk], kinds: list[_Kind]) -> Iterator[_Record]:
                 kind,
                 values,
                 faults,
+                chunk.told[position] if chunk.told else "",
             )
 
 
@@ -82,6 +84,7 @@ def _chunk(number: int, records: list[_Record], kinds: list[_Kind]) -> Chunk:
     first = records[0]
     chunk = Chunk(number, first.file, first.file_name, [r.line for r in records], first.number)
     chunk.faults = {p: [Fault(*f) for f in r.faults] for p, r in enumerate(records) if r.faults}
+    chunk.told = [r.told for r in records] if any(r.told for r in records) else []
     positions = [(p, r) for p, r in enumerate(records) if r.kind is not None]
     for kind, run in groupby(positions, key=lambda pr: pr[1].kind):
         rows = list(run)

@@ -8,11 +8,13 @@ from itertools import accumulate
 from typing import Any
 
 from engine.chunk import Chunk
+from engine.faults import Fault
 from engine.ledger import LedgerEntry
 from engine.order import RunOrder
 from engine.ordered import in_group_order
 from engine.plan import FilePlan, Plan
 from engine.readers import FileRefused, read
+from engine.readers.collection import Compile, Compiled, Shape
 
 
 class Reading:
@@ -23,11 +25,13 @@ class Reading:
         order: RunOrder,
         entries: Mapping[int, LedgerEntry],
         resolve_name: Callable[[str], Plan | None],
+        compile_shape: Compile,
     ) -> None:
         """`entries`: the committed chunks, kept up by the run."""
         self.order, self.entries = order, entries
-        self._resolve_name = resolve_name
-        self._named: set[tuple[str | None, str]] = set()  # the tables of named control files that were met
+        self._resolve_name, self._compile = resolve_name, compile_shape
+        # The tables of the named control files that were met, and of the records that name their own entity.
+        self._named: set[tuple[str | None, str]] = set()
         self._written_from: dict[int, set[tuple[str | None, str]]] = {}
         self.warnings: list[str] = []
 
@@ -59,6 +63,13 @@ class Reading:
         if plan is not None:
             self._named.update(plan.tables)
         return plan
+
+    def compile_shape(self, shape: Shape) -> Compiled | Fault:
+        """Compile a shape of records that name their own entity; its table counts as written from then on."""
+        compiled = self._compile(shape)
+        if isinstance(compiled, Compiled):
+            self._named.add(compiled.entity.table.key)
+        return compiled
 
     def written_from(self, index: int) -> Set[tuple[str | None, str]]:
         """Return the keys of the tables that a file and those behind it write; an ordered run takes all files as one."""
@@ -100,8 +111,8 @@ class Reading:
         with file.open() as stream:
             for chunk in read(
                 stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
-                resolve_name=self.resolve_name, limits=self.order.limits, chunk_records=self.order.chunk_records,
-                chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
+                resolve_name=self.resolve_name, compile_shape=self.compile_shape, limits=self.order.limits,
+                chunk_records=self.order.chunk_records, chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
             ):  # fmt: skip
                 records += chunk.records
                 yield chunk

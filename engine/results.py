@@ -20,6 +20,7 @@ from engine.sorting import external_sort
 
 HEADER = b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n"
 LINE_CHARS = 1 << 30
+TOLD = ("entityType", "userObjectId")  # what the Properties of a collection's records tell besides, at their end
 SHOWN_CHARS = 1_000  # of a value in Properties; the failed rows hold it whole
 _BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
 _APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, "Core_Data_RecordSkipped"}
@@ -87,24 +88,27 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
         ids = [cell(" ".join(i.splitlines())) for i in ids]  # one physical line a record, whatever its key
     starts = {kind: f"{said.code},{said.message},{said.severity}," for kind, said in _BY_KIND.items()}
     kinds = set(verdicts.kinds)
-    if len(kinds) == 1 and not verdicts.faults and (start := starts.get(*kinds)):
+    if len(kinds) == 1 and not verdicts.faults and not chunk.told and (start := starts.get(*kinds)):
         return "".join([f"{start}{line},,{i},{file}\n" for line, i in zip(chunk.lines, ids, strict=True)]).encode()
     starts |= {REFUSED: "", SKIPPED: ""}  # such a record has faults, which are told next
-    lines = [f"{starts[kind]}{line},,{i},{file}\n" for kind, line, i in zip(verdicts.kinds, chunk.lines, ids, strict=True)]
+    told = chunk.told or [""] * len(chunk)
+    shown = ['"{' + text.replace('"', '""') + '}"' if text else "" for text in told] if chunk.told else told
+    lines = [f"{starts[kind]}{line},{s},{i},{file}\n" for kind, line, s, i in zip(verdicts.kinds, chunk.lines, shown, ids, strict=True)]
     if verdicts.kinds.count(REFUSED) + verdicts.kinds.count(SKIPPED) > len(verdicts.faults):
         raise AssertionError(f"chunk {chunk.number} has records that were not applied, and no reason why")
     for position, faults in verdicts.faults.items():
-        lines[position] = _line(faults, chunk.lines[position], ids[position], file)
+        lines[position] = _line(faults, chunk.lines[position], ids[position], file, told[position])
     return "".join(lines).encode("utf-8", "backslashreplace")
 
 
-def _line(faults: list[Fault], line: int, row_id: str, file: str) -> str:
-    """The first fault's code and severity, all faults' messages and values."""
+def _line(faults: list[Fault], line: int, row_id: str, file: str, told: str = "") -> str:
+    """The first fault's code and severity, all faults' messages and values, then what else is told of the record."""
     first = faults[0]
     # One physical line a record, whatever the value that the message quotes.
     message = " ".join("; ".join(dict.fromkeys(f.message for f in faults)).splitlines())
     properties = {f.column: f.value if len(f.value) <= SHOWN_CHARS else f"{f.value[:SHOWN_CHARS]}..." for f in faults if f.column}
-    shown = json.dumps(properties, ensure_ascii=False) if properties else ""
+    values = json.dumps(properties, ensure_ascii=False)[1:-1]
+    shown = "{" + ", ".join(filter(None, (values, told))) + "}" if values or told else ""
     return f"{first.kind.code},{cell(message)},{first.kind.severity},{line},{cell(shown)},{row_id},{file}\n"
 
 
@@ -112,18 +116,31 @@ def not_reached(chunk: Chunk, reason: str) -> bytes:
     """Write the segment of a chunk that the run did not come to; what the reader found wrong is still said."""
     unread = fault(NOT_REACHED, reason=reason)
     file = cell(chunk.file_name)
-    return "".join([_line(chunk.faults.get(p, [unread]), line, "", file) for p, line in enumerate(chunk.lines)]).encode(
-        "utf-8", "backslashreplace"
-    )
+    told = chunk.told or [""] * len(chunk)
+    lines = [_line(chunk.faults.get(p, [unread]), line, "", file, told[p]) for p, line in enumerate(chunk.lines)]
+    return "".join(lines).encode("utf-8", "backslashreplace")
 
 
 def taken_back(segment: bytes) -> bytes:
     """Rewrite a segment after its transaction was rolled back: what would have been applied says that it was not."""
     out = StringIO(newline="")
     for row in _rows(segment):
-        said = [ROLLED_BACK.code, ROLLED_BACK.message, ROLLED_BACK.severity, row[3], "", "", row[6]] if row[0] in _APPLIED else row
+        said = (
+            [ROLLED_BACK.code, ROLLED_BACK.message, ROLLED_BACK.severity, row[3], _told(row[4]), "", row[6]] if row[0] in _APPLIED else row
+        )
         out.write(",".join(map(cell, said)) + "\n")
     return out.getvalue().encode()
+
+
+def _told(properties: str) -> str:
+    """Return of a result's Properties what a record is called, without what was at fault."""
+    told = {name: value for name, value in json.loads(properties or "{}").items() if name in TOLD}
+    return json.dumps(told, ensure_ascii=False) if told else ""
+
+
+def at_fault(properties: str) -> dict[str, str]:
+    """Return of a result's Properties the values at fault by column, without what a record of a collection is called."""
+    return {name: value for name, value in json.loads(properties or "{}").items() if name not in TOLD}
 
 
 def _rows(segment: bytes) -> Iterator[list[str]]:

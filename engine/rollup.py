@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from engine.results import at_fault
 
 MAX_GROUPS = 5000
 _MAX_LINES = 5
@@ -46,9 +47,7 @@ def roll_up(rows: Iterable[list[str]], max_groups: int = MAX_GROUPS) -> list[Gro
 
 
 def _first_property(properties: str) -> tuple[str, str]:
-    if not properties:
-        return "", ""
-    column, value = next(iter(json.loads(properties).items()), ("", ""))
+    column, value = next(iter(at_fault(properties).items()), ("", "")) if properties else ("", "")
     return _cut(str(column)), _cut(str(value))
 
 

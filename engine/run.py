@@ -7,13 +7,14 @@ last word. AllOrNone and dry runs: one transaction for all; broken off, they sta
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from threading import Lock
 
 from engine import results
 from engine.apply import Verdicts, apply
 from engine.chunk import Chunk
+from engine.control.collection import compile_shape
 from engine.convert import Context, Converted, convert
 from engine.faults import FILE_REFUSED, Fault, fault
 from engine.ledger import LedgerEntry
@@ -22,11 +23,14 @@ from engine.ops import REFUSED, Session
 from engine.order import RunFile, RunOrder, RunResult, State, Stop, Store
 from engine.plan import Plan
 from engine.readers import FileRefused
+from engine.readers.collection import Compiled, Shape
 from engine.reading import Reading
 from engine.results import Counts
 from engine.segments import assemble, counts_of, record, rewritten, segment_of, sum_of
+from engine.tables import Tables
 from engine.target import Target
 from engine.writers import Writers
+from errors import TargetUnavailable
 
 __all__ = ["RunFile", "RunOrder", "RunResult", "State", "Stop", "Store", "carry_out", "clear"]
 
@@ -38,13 +42,16 @@ def carry_out(
     resolve_name: Callable[[str], Plan | None],
     on_progress: Callable[[Counts], None] = lambda counts: None,
     should_stop: Callable[[], Stop | None] = lambda: None,
+    take_lanes: Callable[[Collection[tuple[str | None, str]]], None] = lambda tables: None,
 ) -> RunResult:
     """Carry out a run, from where the ledger says that it stands.
+
+    `take_lanes` is called with tables that the plan does not foresee, before they are written; what it raises ends the attempt.
 
     Raises TargetUnavailable (try again), LeaseLost (another worker has it) and DigestMismatch (a stored file was altered;
     nothing was written).
     """
-    run = _Run(order, target, store, resolve_name, on_progress, should_stop)
+    run = _Run(order, target, store, resolve_name, on_progress, should_stop, take_lanes)
     gc.freeze()
     was_enabled = gc.isenabled()
     # Chunks are plain lists of texts: the collector would look through them again and again and find nothing.
@@ -80,11 +87,14 @@ class _Run:
         resolve_name: Callable[[str], Plan | None],
         on_progress: Callable[[Counts], None],
         should_stop: Callable[[], Stop | None],
+        take_lanes: Callable[[Collection[tuple[str | None, str]]], None],
     ) -> None:
         self.order, self.target, self.store, self.on_progress, self.should_stop = order, target, store, on_progress, should_stop
         self.counts = Counts()
         self.entries: dict[int, LedgerEntry] = {}
-        self.reading = Reading(order, self.entries, resolve_name)
+        self.reading = Reading(order, self.entries, resolve_name, self._compiled)
+        self.take_lanes = take_lanes
+        self.tables: Tables | None = None  # as they are when the first record names one
         self.resolver = Resolver(self.reading.written_from)
         self.fence = 0
         self.lock = Lock()
@@ -105,6 +115,17 @@ class _Run:
             if self.order.is_one_transaction:
                 self._take_back()
             return self._end_refused()
+
+    def _compiled(self, shape: Shape) -> Compiled | Fault:
+        """Compile a shape of records that name their own entity, and take the lane of its table."""
+        try:
+            self.tables = self.tables or self.target.tables()
+            compiled = compile_shape(shape, self.tables, self.target.dialect)
+        except self.target.errors as error:
+            raise TargetUnavailable(str(error).strip()) from error
+        if isinstance(compiled, Compiled):
+            self.take_lanes([compiled.entity.table.key])
+        return compiled
 
     # Per record -----------------------------------------------------------------------------------------------------
     def _per_record(self) -> RunResult:

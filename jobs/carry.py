@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def about() -> dict[str, int]:
 
 
 class LanesWanted(LadingError):
-    """A `!Name` row brought in tables whose lanes other batches hold, so this batch must wait for them."""
+    """A `!Name` row, or a record that names its entity, brought in tables whose lanes other batches hold: this batch waits for them."""
 
     def __init__(self, tables: set[TableKey]) -> None:
         self.tables = tables
@@ -162,7 +162,7 @@ class _Carrier:
         def note(counts: results.Counts) -> None:
             self._lease.counts, self._lease.progress, self._lease.status_msg = _counts(counts), progress(), ""
 
-        result = engine.carry_out(self._order, means.target, means.spool, self._plan_named, note, should_stop)
+        result = engine.carry_out(self._order, means.target, means.spool, self._plan_named, note, should_stop, self._take_lanes)
         if result.state == "handed-back":
             return None
         said = result.status_msg or "; ".join(result.warnings)
@@ -190,11 +190,15 @@ class _Carrier:
         except (ControlFileInvalid, DigestUnknown) as error:
             log.warning("batch %d: the control file %s cannot be used: %s", self._claim.batch_id, name, error)
             return None
-        more = set(plan.tables) - self._held
+        self._take_lanes(plan.tables)
+        return plan
+
+    def _take_lanes(self, tables: Collection[TableKey]) -> None:
+        """Take the lanes of more tables; LanesWanted where they cannot be had."""
+        more = set(tables) - self._held
         if more and not batches.add_tables(self._means.catalog, self._claim.batch_id, self._claim.fence, more):
             raise LanesWanted(more)
         self._held |= more
-        return plan
 
     def _stored(self, parts: Iterable[bytes]) -> tuple[str, int]:
         """Put the results into the spool; return their digest and size."""

@@ -71,6 +71,16 @@ def _store(data: bytes, comment: str, name: str | None) -> Response:
     return replies.bare(digest, {"digest": digest, "names": names})
 
 
+def kept_control(data: bytes) -> Control:
+    """Return the control file of these bytes, which we have made ourselves; it is stored when it is first needed."""
+    digest = hashlib.sha256(data).hexdigest()
+    if (known := controls.get(parts().catalog, digest)) is None:
+        _store(data, "", None)
+        known = controls.get(parts().catalog, digest)
+    assert known is not None  # noqa: S101 - control files are never deleted
+    return known
+
+
 def _compiled(data: bytes) -> Plan:
     try:
         return parts().compile(data)

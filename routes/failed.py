@@ -25,11 +25,15 @@ from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over,
 from schemas import control
 from schemas.control import Document
 from schemas.replies import ErrorsReply, MissingReply
+from schemas.requests import COLLECTION_TYPE
 
 routes = Blueprint("failed", __name__)
 
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_TYPES = {"jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values", "xlsx": XLSX_TYPE}
+_TYPES = {
+    "jsonl": "application/jsonl", "json": "application/json", "tsv": "text/tab-separated-values", "xlsx": XLSX_TYPE,
+    "collection": COLLECTION_TYPE,
+}  # fmt: skip
 ROWS_TYPES = (CSV, *_TYPES.values())
 
 

@@ -21,7 +21,7 @@ from errors import DigestMismatch, Problem, Refusal
 from routes import download, fields, parts, replies
 from routes.auth import caller, requires
 from routes.batch import addresses_of
-from routes.control import usable_control
+from routes.control import kept_control, usable_control
 from routes.described import BYTES, CSV, TEXT, Reply, described
 from routes.handle import known
 from routes.idempotency import once
@@ -31,7 +31,7 @@ from routes.status import details, import_exit, line_of, settled_batch
 from routes.upload import Upload, receive
 from schemas import control as control_files
 from schemas.replies import ImportAccepted, ImportLine, ImportSettled
-from schemas.requests import ImportRequest, check
+from schemas.requests import COLLECTION_TYPE, CollectionRequest, ImportRequest, check
 
 routes = Blueprint("imports", __name__, url_prefix="/api")
 
@@ -46,6 +46,11 @@ _SETTLED = Reply(
     says=("Import-Exit", "Location", "Queue-Delayed"),
     description="The import is over: its results.",
 )
+COLLECTIONS = b"""\
+# For entity collections, whose records name the tables of the target themselves.
+files:
+  records.json: {read: collection}
+"""
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
 _NOT_OF_THE_IMPORT = ("wait", "fail")  # how the reply is wanted; a repeated request may want it otherwise
@@ -83,7 +88,34 @@ class Started:
 )  # fmt: skip
 def import_data(digest_or_name: str) -> ResponseReturnValue:
     """Import the body, a form's file, or what a handle knows; reply with the batch, or with its results if they are waited for."""
-    accepted, given = (_known if "handle" in request.args else _taken)(digest_or_name)
+    accepted, given = _known(digest_or_name) if "handle" in request.args else _taken(ImportRequest(), lambda: digest_or_name)
+    return _waited(accepted, given)
+
+
+@routes.post("/import")
+@requires("import")
+@described(
+    query=CollectionRequest, takes=(COLLECTION_TYPE,), headers=("Idempotency-Key", "Content-Digest", "Repr-Digest", "Prefer"),
+    refuses=(409, 415, 422, 507),
+    replies={200: _SETTLED, 202: Reply(ImportAccepted, says=("Location", "Queue-Delayed")), 422: _SETTLED},
+)  # fmt: skip
+def import_collection() -> ResponseReturnValue:
+    """Import an entity collection, whose records name the target's own tables: no control file is needed. Reply as for other imports."""
+    return _waited(*_taken(CollectionRequest(), collection_control))
+
+
+def collection_control() -> str:
+    """Return the digest of the control file by which collections are read; 415 where the body is none, 403 for a limited key."""
+    if request.mimetype != COLLECTION_TYPE:
+        problem = Problem("Or name a control file: /api/import/NAME.", "Content-Type", allowed=(COLLECTION_TYPE,))
+        raise Refusal(415, "body_unknown", "Without a control file only an entity collection can be imported.", [problem])
+    if caller().control_names is not None:
+        raise Refusal(403, "key_limited", "This key is limited to some control files, so it may not name tables itself.")
+    return kept_control(COLLECTIONS).digest
+
+
+def _waited(accepted: Response, given: dict[str, Any]) -> ResponseReturnValue:
+    """Reply with the results, if they are waited for and there in time; else with what was accepted."""
     if not given["wait"]:
         return accepted
     batch = settled_batch(accepted.headers["Location"].rpartition("/")[2], given["wait"], Mode(given["mode"]))
@@ -103,10 +135,10 @@ def _known(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
     return make_response(once(told, lambda: _submit(of_handle(handle), digest_or_name, given))), given
 
 
-def _taken(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
-    """Import what the request brings; return the reply, and the checked fields."""
+def _taken(schema: ImportRequest, control_of: Callable[[], str]) -> tuple[Response, dict[str, Any]]:
+    """Import what the request brings, by the control file of this digest or name; return the reply, and the checked fields."""
     with _received() as upload:
-        given = check(ImportRequest(), upload.fields)
+        given = check(schema, upload.fields)
         _prefer(given)
         if given["handle"]:
             raise Refusal(400, "request_invalid", "A handle stands in the query string.", [Problem("Not in a form.", "handle")])
@@ -114,7 +146,7 @@ def _taken(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
         upload.check()
         source = of_upload(upload)
         told = [upload.receiver.digest, request.mimetype, *_told_apart(upload.fields)]
-        return make_response(once(told, lambda: _submit(source, digest_or_name, given))), given
+        return make_response(once(told, lambda: _submit(source, control_of(), given))), given
 
 
 def _told_apart(given: Mapping[str, str]) -> list[str]:

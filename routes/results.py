@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from marshmallow import fields as kinds, validate
 
 from catalog.batches import Batch
+from engine.results import TOLD
 from engine.spreadsheet import neutral
 from errors import Refusal
 from routes import download, failed, fields, parts, replies
@@ -118,7 +119,8 @@ def first_errors(batch: Batch, max_errors: int) -> list[dict[str, Any]]:
 
 def _error(number: int, item: dict[str, Any]) -> dict[str, Any]:
     row = item["properties"]
+    column = next((name for name in row if name not in TOLD), None)
     return {
-        "id": number, "message": item["message"], "data_row": row, "line": item["line"], "column": next(iter(row), None),
+        "id": number, "message": item["message"], "data_row": row, "line": item["line"], "column": column,
         "code": item["code"], "file": item["file"],
     }  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import ValidationError
+from marshmallow import ValidationError, validates_schema
 
 from errors import ControlFileInvalid, Problem
 from schemas.strict_fields import (
@@ -38,7 +38,7 @@ MAX_BYTES = 1024 * 1024
 ACTIONS = ("Insert", "Update", "Delete", "Merge")
 EMPTY_WORDS = ("keep", "clear", "error", "default", "empty-string")
 MISSING_WORDS = ("error", "clear", "skip")
-READ_WORDS = ("csv", "tsv", "jsonl", "json", "xlsx")
+READ_WORDS = ("csv", "tsv", "jsonl", "json", "xlsx", "collection")
 FILTERS = ("trim", "upper", "lower", "collapse", "digits", "null-if-zero")
 
 _CONTROL_FILE_NAME = re.compile(r"[^\s/,!#](?:[^/,\x00-\x1f\x7f]{0,98}[^\s/,])?")
@@ -113,7 +113,7 @@ def examine(data: bytes, max_bytes: int = MAX_BYTES) -> Document:
         wrong = list(_wrong(error.messages, ()))
     problems += [Problem(str(m), path_text(path), lines.of(path), getattr(m, "allowed", ())) for path, m in wrong]
     faulty = frozenset(_unit(path) for path, _ in wrong)
-    if not faulty.isdisjoint({(), ("entities",)}) or len(problems) > ControlFileInvalid.MOST:
+    if not faulty.isdisjoint({(), ("entities",)}) or not value.get("entities") or len(problems) > ControlFileInvalid.MOST:
         raise ControlFileInvalid(problems)
     return Document(ControlFileShape().load(_rest(value, faulty)), lines, tuple(problems), faulty)
 
@@ -286,4 +286,17 @@ class ControlFileShape(Shape):
     name = ControlFileName()
     description = Text(longest=10_000)
     files = MapOf(Shaped(FileShape))
-    entities = ListOf(Shaped(EntityShape, is_needed=True), is_needed=True)
+    entities = ListOf(Shaped(EntityShape, is_needed=True))
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def need_entities(self, data: Any, original: Any, **kwargs: Any) -> None:
+        """Refuse a document without entities, unless all its files are collections, whose records name the target's own tables."""
+        if not isinstance(original, dict) or original.get("entities") is not None:
+            return
+        files = data.get("files") or {}
+        if not files or any((file or {}).get("read") != "collection" for file in files.values()):
+            raise ValidationError({"entities": [said("needs a value" if "entities" in original else "is missing")]})
+
+    def load(self, data: Any, **kwargs: Any) -> Any:
+        """Check the document; one without entities has none."""
+        return {"entities": [], **super().load(data, **kwargs)}

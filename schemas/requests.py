@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, pre_load, validate
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, post_load, pre_load, validate
 
 from errors import Problem, Refusal
 
@@ -13,6 +13,7 @@ MODES = ("dry-run", "import")
 EXECUTIONS = ("PerRecord", "AllOrNone")
 WHEN_BUSY = ("queue", "refuse")
 FORMATS = ("csv", "tsv", "jsonl", "json", "xlsx")
+COLLECTION_TYPE = "application/vnd.onkey.entityimportcollection+json"
 STATES = ("uploading", "scheduled", "running", "held", "completed", "failed", "cancelled")
 
 CURSOR = r"[0-9]{1,17}-[0-9]{1,16}\Z"  # of a list of batches: the microseconds of a batch's making, and its identifier
@@ -168,7 +169,7 @@ class ImportRequest(BatchRequest, ScheduleRequest):
     class Meta(Request.Meta):
         """Leave out what names things that are made here."""
 
-        exclude = ("batch", "control")
+        exclude: tuple[str, ...] = ("batch", "control")
 
     name = Text(
         load_default=None, validate=validate.Length(min=1, max=255), metadata=about("Which of the control file's files the data is.")
@@ -182,6 +183,24 @@ class ImportRequest(BatchRequest, ScheduleRequest):
     handle = Text(load_default=None, metadata=about("Of a file that was sent by it before; there is no body then."))
     sha256 = sha256()
     fail = choice("rows", load_default=None, description="Status 422 where records were refused.")
+
+
+class CollectionRequest(ImportRequest):
+    """The fields of `POST /api/import`; its `mode` may also be a word of `execution`, as senders of entity collections know it."""
+
+    class Meta(ImportRequest.Meta):
+        """Leave out what would say how the records are read: they say it themselves."""
+
+        exclude = (*ImportRequest.Meta.exclude, "format", "separator", "name", "handle")
+
+    mode = choice(*MODES, *EXECUTIONS, load_default="import", description="As everywhere; or, with a word of `execution`, that.")
+
+    @post_load
+    def tell_mode_from_execution(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Give every field of an import."""
+        if data["mode"] in EXECUTIONS:
+            data |= {"mode": "import", "execution": data["mode"]}
+        return {"format": None, "separator": None, "name": None, "handle": None, **data}
 
 
 class StatusQuery(Request):

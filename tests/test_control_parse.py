@@ -368,3 +368,15 @@ def test_good_names(name: str) -> None:
 def test_bad_names(name: str) -> None:
     """These would not fit into a URL or a `!` line, or would be taken for a digest."""
     assert not control_file_name_is_good(name)
+
+
+def test_a_control_file_of_collections_needs_no_entities() -> None:
+    """A document whose files are all entity collections names none; faults of it are told as ever."""
+    assert parse(b"files: {a.json: {read: collection}}").data["entities"] == []
+    for text, said in (
+        ("files: {a.json: {read: collection}, b.csv: }", "entities: is missing"),
+        ("files: {a.json: {read: collection, sepp: 1}}", 'files["a.json"].sepp: is no known key'),
+    ):
+        with pytest.raises(ControlFileInvalid) as caught:
+            parse(text.encode())
+        assert said in str(caught.value)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.faults import NOT_WRITTEN, fault
 from engine.plan import Action, Plan
 from engine.reading import Reading
 from engine.run import RunFile, RunOrder
@@ -215,7 +216,7 @@ def test_a_run_knows_which_tables_it_writes_from_a_file_on(target_url: str, tmp_
     def reading(*names: str, is_ordered: bool = False) -> Reading:
         files = [RunFile(name, BytesIO, lambda: None) for name in names]
         order = RunOrder("r", 1, files, plan, "import", "PerRecord", is_ordered, datetime.now(UTC), tmp_path)
-        return Reading(order, {}, lambda name: replace(plan, tables=(other,)))
+        return Reading(order, {}, lambda name: replace(plan, tables=(other,)), lambda shape: fault(NOT_WRITTEN))
 
     three = reading("red.csv", "all.txt", "items.csv")
     assert [three.written_from(file) for file in range(3)] == [{colour, item}, {colour, item}, {item}]

@@ -12,11 +12,13 @@ from engine.plan import Action, Empty, EntityPlan, FilePlan
 from engine.readers import FORMATS
 from engine.readers.bytestream import bare_name
 
+COLLECTION = "collection"
 DEFAULT = "DEFAULT"  # the name that stands for any other
 
 _WITHOUT_MEANING = {
     "json": ("separator", "quote", "header"),
     "jsonl": ("separator", "quote", "header"),
+    "collection": ("separator", "quote", "header", "decimal"),
     "xlsx": ("separator", "quote", "encoding", "decimal"),
 }
 _NO_CHARACTER_SETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-7", "mbcs", "oem"})
@@ -41,7 +43,7 @@ def decimal_of(options: Map[str, Any] | None) -> str:
 
 def multi_entity_decimal(places: Iterable[Place]) -> str | None:
     """Return the decimal mark of the files in the multi-entity form, which must agree on it; None where there are none."""
-    found = [place for place in places if "entity" not in (place.value or {})]
+    found = [place for place in places if "entity" not in (place.value or {}) and (place.value or {}).get("read") != COLLECTION]
     marks = {decimal_of(place.value) for place in found}
     if len(marks) > 1:
         differing = next(place for place in found if decimal_of(place.value) != ".")
@@ -93,7 +95,9 @@ def _check_form(place: Place, read: str, name: str) -> None:
             place.at(key).fault(f"`{key}` has no meaning in {'an' if read == 'xlsx' else 'a'} {read} file")
     if read in ("json", "jsonl") and "entity" not in options:
         at.fault(f"a {read} file needs an `entity` and an `action`: only csv, tsv and xlsx files have a form whose rows name their own")
-    if "header" in options and "entity" not in options:
+    if read == COLLECTION and "entity" in options:
+        place.at("entity").fault("the records of a collection name their own entity and action")
+    if "header" in options and "entity" not in options and read != COLLECTION:
         place.at("header").fault("without an `entity` the file's own # lines name its columns")
     if read == "tsv" and options.get("separator", "\t") != "\t":
         place.at("separator").fault("a tsv file is separated by tabs; write `read: csv` for another separator")

@@ -9,10 +9,12 @@ from typing import BinaryIO
 from engine.chunk import Chunk
 from engine.plan import FilePlan, Plan
 from engine.readers.bytestream import bare_name, open_blocks
+from engine.readers.collection import Collection, Compile
 from engine.readers.json_array import read_array
 from engine.readers.json_lines import read_lines
 from engine.readers.limits import FileRefused, Limits
 from engine.readers.multi import read_multi
+from engine.readers.objects import Objects
 from engine.readers.plain import read_plain
 from engine.readers.sheet import fit_dates, sheet_rows
 from engine.readers.task import Task
@@ -24,13 +26,14 @@ FORMATS = {"csv": "csv", "txt": "csv", "tsv": "tsv", "tab": "tsv", "jsonl": "jso
 
 
 def format_of(file: FilePlan, name: str) -> str:
-    """Return how a file is read: csv, tsv, jsonl, json or xlsx. Never guessed from the content."""
+    """Return how a file is read: csv, tsv, jsonl, json, xlsx or collection. Never guessed from the content."""
     return file.read or FORMATS.get(bare_name(name).rpartition(".")[2], "csv")
 
 
 def read(
     stream: BinaryIO, file: FilePlan, plan: Plan, *, file_index: int, first_chunk_number: int, resolve_name: Callable[[str], Plan | None],
-    limits: Limits, file_name: str | None = None, start_line: int = 1, first_record: int = 0, resume: str = "", chunk_records: int = 5_000,
+    limits: Limits, compile_shape: Compile | None = None,
+    file_name: str | None = None, start_line: int = 1, first_record: int = 0, resume: str = "", chunk_records: int = 5_000,
     chunk_bytes: int = 8 * 1024 * 1024, ordered: bool = False,
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield a file's chunks, the same ones each time.
@@ -42,7 +45,7 @@ def read(
     name = file_name or file.name
     form = format_of(file, name)
     is_json = form in ("jsonl", "json")
-    if form not in FORMATS.values():
+    if form not in FORMATS.values() and (form != "collection" or compile_shape is None):
         raise FileRefused("format", f"Files cannot be read as {form}")
     if is_json and (file.entity is None or file.action is None):
         raise FileRefused("format", "A JSON file needs an entity and an action in the control file")
@@ -54,10 +57,12 @@ def read(
     )  # fmt: skip
     if form == "xlsx":
         yield from _read_sheet(task, stream)
+    elif form == "collection" and compile_shape is not None:
+        yield from read_array(task, Collection(task, compile_shape))
     elif file.entity is None or file.action is None:
         yield from read_multi(task)
     elif is_json:
-        yield from (read_lines if form == "jsonl" else read_array)(task, file.entity, file.action)
+        yield from (read_lines if form == "jsonl" else read_array)(task, Objects(task, file.entity, file.action))
     else:
         yield from read_plain(task, file.entity, file.action)
 

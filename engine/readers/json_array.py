@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 from engine import faults
 from engine.chunk import Chunk
-from engine.plan import Action, EntityPlan
 from engine.readers.limits import FileRefused
 from engine.readers.lines import wrong_text
-from engine.readers.objects import DECODER, Objects
+from engine.readers.objects import DECODER, Elements
 from engine.readers.task import Task
 
 _SPACE = " \t\r\n"
@@ -19,8 +18,8 @@ _OUTSIDE = re.compile(r'["\[\]{},]')
 _INSIDE = re.compile(r'["\\]')
 
 
-def read_array(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk]:
-    """Yield the chunks of a file that is one JSON array.
+def read_array(task: Task, objects: Elements) -> Iterator[Chunk]:
+    """Yield the chunks of a file that is one JSON array, its elements gathered by `objects`.
 
     An element that is no valid record costs only itself, as long as its brackets and quotes are in pairs. Where they are not, nobody can
     say where the next element begins: FileRefused.
@@ -28,13 +27,13 @@ def read_array(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
     if refused := task.resume.get("refused"):
         raise FileRefused(*refused)
     scanner = _Scanner(task)
-    objects = Objects(task, entity, action)
     refusal: FileRefused | None = None
     while not scanner.is_over and refusal is None:
         chars = scanner.consumed + task.chunk_bytes
         try:
-            while len(objects.lines) < task.chunk_records and scanner.consumed < chars and scanner.take(objects):
-                pass
+            while (most := task.chunk_records - len(objects.lines)) > 0 and (room := chars - scanner.consumed) > 0:
+                if not scanner.take(objects, most, room):
+                    break
         except FileRefused as lost:
             refusal = lost  # what was read before it still counts
         if objects.lines:
@@ -43,7 +42,7 @@ def read_array(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
                 "is_over": scanner.is_over,
                 "refused": refusal and [refusal.code, refusal.message, refusal.line],
             }
-            yield task.chunk(objects.lines, objects.blocks(), objects.wrong, scanner.number, state)
+            yield objects.chunk(scanner.number, state)
         objects.clear()
     if refusal:
         raise refusal
@@ -123,12 +122,18 @@ class _Scanner:
             if not self._more():
                 return ""
 
-    def take(self, objects: Objects) -> bool:
-        """Take the next element; False behind the last one."""
+    def take(self, objects: Elements, most: int, room: int) -> bool:
+        """Take the next element, or more that are written alike (see Elements.take_alike); False behind the last one."""
         if self.number > 1 and not self._take_comma():
             return False
         if not self._peek():
             raise self._lost("the file ends within the array")
+        if self._is_clean:
+            count, end = objects.take_alike(self.number, self._text, self._at, most, room)
+            if count:
+                self._step(end - self._at)
+                self.number += count
+                return True
         if not (self._is_clean and self._text[self._at] == "{" and self._take_plain(objects)):
             self._take_carefully(objects)
         self.number += 1
@@ -145,7 +150,7 @@ class _Scanner:
         self._end()
         return False
 
-    def _take_plain(self, objects: Objects) -> bool:
+    def _take_plain(self, objects: Elements) -> bool:
         """Decode an object that is whole and valid; False where it is not, or not yet."""
         try:
             value, end = DECODER.raw_decode(self._text, self._at)
@@ -155,10 +160,11 @@ class _Scanner:
         if size > self._task.limits.line_bytes:
             return False
         objects.add_value(self.number, value, size)
+        objects.seen(self._text[self._at : end])
         self._step(size)
         return True
 
-    def _take_carefully(self, objects: Objects) -> None:
+    def _take_carefully(self, objects: Elements) -> None:
         """Find where the element ends by brackets and quotes alone, then decode it."""
         size = self._find_end()
         text = self._text[self._at : self._at + size].rstrip(_SPACE)

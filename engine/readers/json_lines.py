@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.chunk import Chunk
-from engine.plan import Action, EntityPlan
 from engine.readers.lines import Lines
-from engine.readers.objects import Objects
+from engine.readers.objects import Elements
 from engine.readers.task import Task
 
 
-def read_lines(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk]:
-    """Yield the chunks of a JSON Lines file."""
+def read_lines(task: Task, objects: Elements) -> Iterator[Chunk]:
+    """Yield the chunks of a JSON Lines file, its records gathered by `objects`."""
     lines = Lines(task.read, task.encoding, task.limits)
     lines.skip_to(task.start_line)
-    objects = Objects(task, entity, action)
     while ahead := lines.peek(task.chunk_records, task.chunk_bytes):
         for number, line in enumerate(ahead, lines.number):
             if fault := lines.marks.get(number):
@@ -24,5 +22,5 @@ def read_lines(task: Task, entity: EntityPlan, action: Action) -> Iterator[Chunk
                 objects.add(number, line)
         lines.drop(len(ahead))
         if objects.lines:
-            yield task.chunk(objects.lines, objects.blocks(), objects.wrong, lines.number)
+            yield objects.chunk(lines.number)
         objects.clear()

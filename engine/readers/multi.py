@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -16,10 +15,7 @@ from engine.plan import Action, EntityPlan, Plan
 from engine.readers.plain import delimited_rows
 from engine.readers.rows import Rows
 from engine.readers.sheet import SheetRows
-from engine.readers.task import Task, name_problem, place_names
-
-_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")
-_ACTIONS = {action.value.lower(): action for action in Action}
+from engine.readers.task import ACTIONS, NUMBER, Task, name_problem, place_names
 
 
 @dataclass(slots=True)
@@ -91,7 +87,7 @@ class State:
         if entity is None:
             known = sorted({e.name for e in self.plan.entities.values()})
             return faults.fault(faults.UNKNOWN_ENTITY, name=entity_name[:80], known=", ".join(known[:20]))
-        action = _ACTIONS.get(action_name.strip().lower())
+        action = ACTIONS.get(action_name.strip().lower())
         if action is None:
             return faults.fault(faults.UNKNOWN_ACTION, name=action_name[:80])
         if self.header is None:
@@ -257,4 +253,4 @@ class _Builder:
 def _group(layout: Layout, row: Sequence[str]) -> str | None:
     """Return a row's GroupOrder, or None where it has none that is a number."""
     text = row[2].strip() if layout.skipped == 3 and len(row) > 2 else ""
-    return text if _NUMBER.fullmatch(text) else None
+    return text if NUMBER.fullmatch(text) else None

@@ -7,86 +7,88 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine import faults
-from engine.chunk import Block
+from engine.chunk import Block, Chunk
 from engine.faults import Fault
 from engine.plan import Action, EntityPlan
 from engine.readers.task import Task, place_names
 
 
-class _Number(str):
+class Number(str):
     """A number, as it stands in the file."""
 
     __slots__ = ()
 
 
-class _Members(list[Any]):
-    """An object's members, in order."""
+Members = tuple[tuple[str, ...], tuple[Any, ...]]
+"""An object: its names and its values, in order. Nothing else in JSON is a tuple here."""
 
-    __slots__ = ()
+_sound_names: set[tuple[str, ...]] = set()  # of objects whose names were seen to differ, as those of most records do
 
 
 class _Duplicate(ValueError):
     """An object has one name twice."""
 
 
-def _members(pairs: list[tuple[str, Any]]) -> _Members:
-    if len(dict(pairs)) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Duplicate(f"the name '{next(name for name in names if names.count(name) > 1)}' stands twice in one object")
-    return _Members(pairs)
+def _members(pairs: list[tuple[str, Any]]) -> Members:
+    names, values = zip(*pairs, strict=True) if pairs else ((), ())
+    if names not in _sound_names:
+        if len(set(names)) < len(names):
+            raise _Duplicate(f"the name '{next(name for name in names if names.count(name) > 1)}' stands twice in one object")
+        if sum(map(len, names)) <= _SHORT_NAMES:
+            if len(_sound_names) >= _MOST_NAMES:
+                _sound_names.clear()
+            _sound_names.add(names)
+    return names, values
 
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON value")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=_Number, parse_int=_Number, parse_constant=_no_constant)
-_SCALARS = {str, _Number, bool, type(None)}
-_TOO_DEEP = "it is nested too deeply"
-_KINDS = {type(None): "null", bool: "a truth value", str: "a text", _Number: "a number", list: "a list"}
+DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse_int=Number, parse_constant=_no_constant)
+_SHORT_NAMES, _MOST_NAMES = 4_000, 1_000  # characters of the names of one object, and objects: what is remembered is bounded
+SCALARS = {str, Number, bool, type(None)}
+TOO_DEEP = "it is nested too deeply"
+KINDS = {type(None): "null", bool: "a truth value", str: "a text", Number: "a number", list: "a list"}
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
     """Return a member's value as text; nested values as compact JSON."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None or type(value) is str:
         return value
-    return str(value) if isinstance(value, _Number) else _compact(value)
+    return str(value) if isinstance(value, Number) else _compact(value)
 
 
 def _compact(value: Any) -> str:
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return str(value)
-    if isinstance(value, _Members):
-        return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{_compact(inner)}" for name, inner in value) + "}"
+    if isinstance(value, tuple):
+        return "{" + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{_compact(inner)}" for name, inner in zip(*value, strict=True)) + "}"
     if isinstance(value, list):
         return "[" + ",".join(map(_compact, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
-class Objects:
-    """Gathers the records of one chunk; consecutive ones with the same members become a block."""
+class Elements:
+    """Gathers the records of one chunk as they are read; what they are is a subclass's business."""
 
-    def __init__(self, task: Task, entity: EntityPlan, action: Action) -> None:
-        self._task, self._entity, self._action = task, entity, action
-        self._layouts: dict[tuple[str, ...], dict[str, int] | Fault] = {}
-        self._warned: set[str] = set()
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.clear()
 
     def clear(self) -> None:
         """Begin a new chunk."""
         self.lines: list[int] = []
         self.wrong: dict[int, list[Fault]] = {}
-        self._parts: list[tuple[tuple[str, ...], list[Sequence[Any]], list[int]]] = []
-        self._names: tuple[str, ...] | None = None
 
     def add(self, line: int, text: str) -> None:
         """Add the record that a JSON text holds."""
         try:
             self.add_value(line, DECODER.decode(text), len(text))
         except RecursionError:
-            self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=_TOO_DEEP))
+            self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=TOO_DEEP))
         except ValueError as error:
             self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=str(error)))
 
@@ -97,22 +99,65 @@ class Objects:
 
     def add_value(self, line: int, value: Any, chars: int) -> None:
         """Add a record that was decoded from so many characters."""
-        if not isinstance(value, _Members):
-            self.add_fault(line, faults.fault(faults.NOT_AN_OBJECT, found=_KINDS[type(value)]))
-            return
-        names, values = zip(*value, strict=True) if value else ((), ())
-        if not _SCALARS.issuperset(map(type, values)):
+        raise NotImplementedError
+
+    def seen(self, text: str) -> None:
+        """Be told how the record that was added last is written."""
+
+    def take_alike(self, number: int, text: str, at: int, most: int, room: int) -> tuple[int, int]:
+        """Add records that are written as those before: at most so many, no more once they have `room` characters.
+
+        The first one, record `number`, begins at `at`; return how many were added, and where the last one ends.
+        """
+        return 0, at
+
+    def chunk(self, next_line: int, state: dict[str, Any] | None = None) -> Chunk:
+        """Make a chunk of what was gathered; see Task.chunk."""
+        return self.task.chunk(self.lines, self.blocks(), self.wrong, next_line, state)
+
+    def blocks(self) -> list[Block]:
+        """Return the blocks."""
+        raise NotImplementedError
+
+    def cells(self, values: Sequence[Any], chars: int) -> Sequence[Any] | Fault:
+        """Return a record's values with nested ones as text, or why there are too many or too long ones; it has so many characters."""
+        limits = self.task.limits
+        if len(values) > limits.columns:
+            return faults.fault(faults.TOO_MANY_COLUMNS, found=len(values), limit=limits.columns)
+        if not SCALARS.issuperset(map(type, values)):
             try:
-                values = tuple(map(_text, values))
+                values = list(map(text_of, values))
             except RecursionError:
-                self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=_TOO_DEEP))
-                return
-        if len(names) > self._task.limits.columns:
-            self.add_fault(line, faults.fault(faults.TOO_MANY_COLUMNS, found=len(names), limit=self._task.limits.columns))
+                return faults.fault(faults.INVALID_JSON_LINE, reason=TOO_DEEP)
+        if chars > limits.field_chars and any(len(text_of(v) or "") > limits.field_chars for v in values):
+            return faults.fault(faults.FIELD_TOO_LONG, limit=limits.field_chars)
+        return values
+
+
+class Objects(Elements):
+    """Records of one entity and action; consecutive ones with the same members become a block."""
+
+    def __init__(self, task: Task, entity: EntityPlan, action: Action) -> None:
+        self._entity, self._action = entity, action
+        self._layouts: dict[tuple[str, ...], dict[str, int] | Fault] = {}
+        self._warned: set[str] = set()
+        super().__init__(task)
+
+    def clear(self) -> None:
+        """Begin a new chunk."""
+        super().clear()
+        self._parts: list[tuple[tuple[str, ...], list[Sequence[Any]], list[int]]] = []
+        self._names: tuple[str, ...] | None = None
+
+    def add_value(self, line: int, value: Any, chars: int) -> None:
+        """Add a record that was decoded from so many characters."""
+        if not isinstance(value, tuple):
+            self.add_fault(line, faults.fault(faults.NOT_AN_OBJECT, found=KINDS[type(value)]))
             return
-        limit = self._task.limits.field_chars
-        if chars > limit and any(len(_text(v) or "") > limit for v in values):
-            self.add_fault(line, faults.fault(faults.FIELD_TOO_LONG, limit=limit))
+        names, values = value
+        cells = self.cells(values, chars)
+        if isinstance(cells, Fault):
+            self.add_fault(line, cells)
             return
         if names != self._names:
             layout = self._layout(names)
@@ -121,7 +166,7 @@ class Objects:
                 return
             self._names = names
             self._parts.append((names, [], []))
-        self._parts[-1][1].append(values)
+        self._parts[-1][1].append(cells)
         self._parts[-1][2].append(len(self.lines))
         self.lines.append(line)
 
@@ -142,7 +187,7 @@ class Objects:
         new = [name for name in extra if name not in self._warned and len(self._warned) < 100]
         if new:
             self._warned.update(new)
-            self._task.warnings.append(f"the control file has no input for: {', '.join(new)}")
+            self.task.warnings.append(f"the control file has no input for: {', '.join(new)}")
         return places
 
     def blocks(self) -> list[Block]:
@@ -152,7 +197,7 @@ class Objects:
             places = self._layout(names)
             assert not isinstance(places, Fault)  # noqa: S101  only rows that were laid out are kept
             columns = list(zip(*rows, strict=True))
-            chosen = [_texts(columns[index]) for index in places.values()]
+            chosen = [texts(columns[index]) for index in places.values()]
             if made and made[-1].inputs == tuple(places):
                 last = made[-1]
                 last.columns = [[*before, *more] for before, more in zip(last.columns, chosen, strict=True)]
@@ -162,11 +207,11 @@ class Objects:
         return made
 
 
-def _texts(column: Sequence[Any]) -> Sequence[str | None]:
+def texts(column: Sequence[Any]) -> Sequence[str | None]:
     """Turn a column of values into text; one that is text throughout stays as it is."""
     kinds = set(map(type, column))
     if kinds == {str}:
         return column
-    if kinds == {_Number}:
+    if kinds == {Number}:
         return list(map(str, column))
-    return [_text(value) for value in column]
+    return [text_of(value) for value in column]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.chunk import Block, Chunk
 from engine.faults import Fault
-from engine.plan import FilePlan, Plan
+from engine.plan import Action, FilePlan, Plan
 from engine.readers.bytestream import Read
 from engine.readers.limits import Limits
+
+NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")  # of a group
+ACTIONS = {action.value.lower(): action for action in Action}
 
 
 @dataclass(slots=True)
