@@ -1,0 +1,95 @@
+"""A platform's way to run the service: dynos that share no disk, come and go, and find everything in their environment."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from redis.exceptions import RedisError
+
+from catalog import keys
+from dev.servers import free_port
+from jobs import queues
+from tests.dyno_parts import STOP_SECONDS, Dyno, tls_before
+from tests.jobs_parts import CONTROL, Site, wait_for
+
+ROWS = b"code,size\n" + b"".join(b"c%d,%d\n" % (n, n) for n in range(1500))
+
+
+@pytest.fixture
+def site(pg_database: str, tmp_path: Path, redis_url: str) -> Iterator[Site]:
+    """Give a PostgreSQL database with a table, a Redis behind TLS, and a spool that dynos reach, in the variables that a platform sets."""
+    with tls_before(urlsplit(redis_url).port or 0) as port:
+        urls = {
+            "DATABASE_URL": pg_database.replace("postgresql://", "postgres://"),
+            "REDIS_URL": f"rediss://:@127.0.0.1:{port}{urlsplit(redis_url).path}",
+            "SPOOL_URL": f"file:{tmp_path}/mounted/spool",
+        }
+        made = Site(tmp_path, urls | {"CHUNK_RECORDS": "100", "WAIT_CAP_SECONDS": "20", "WEB_CONCURRENCY": "2", "SWEEP_SECONDS": "1"})
+        made.store_control(CONTROL, [("public", "things")], "things")
+        yield made
+        made.close()
+
+
+def ask(address: str, key: str = "", data: bytes | None = None) -> tuple[int, str]:
+    """Send a request; return status and text, (0, why) where nobody answers."""
+    headers = {"Authorization": f"apikey {key}", "Content-Type": "text/csv"} if key else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+    except OSError as nobody:
+        return 0, str(nobody)
+
+
+def test_imports_go_on_across_restarts(site: Site, tmp_path: Path) -> None:
+    """Both dynos are stopped in the middle of an import, end in time, and come back on empty disks: each row and receipt is there once."""
+    port = free_port()
+    web = Dyno("web.1", tmp_path / "web", site.environment | {"PORT": str(port)})
+    worker = Dyno("worker.1", tmp_path / "worker", site.environment)
+    address, key = f"http://127.0.0.1:{port}", keys.create(site.catalog, "k", ["import", "read"])
+    site.slow_down()
+    try:
+        for dyno in (web, worker):
+            dyno.start()
+        wait_for(lambda: ask(f"{address}/readyz")[0] == 200, 120)
+        status, batch = ask(f"{address}/api/import/things", key, ROWS)
+        assert status == 202, batch
+        wait_for(lambda: site.execute("SELECT count(*) FROM things")[0][0] >= 300)
+        status, later = ask(f"{address}/api/import/things", key, b"code,size\nc1,7\n")
+        assert status == 202, later
+        took = [dyno.stop() for dyno in (web, worker)]
+        assert max(took) < STOP_SECONDS
+        assert "handed back" in worker.logged()
+        assert 300 <= site.execute("SELECT count(*) FROM things")[0][0] < 1500
+        site.speed_up()
+        for dyno in (web, worker):
+            dyno.start()
+        wait_for(lambda: ask(f"{address}/readyz")[0] == 200, 120)
+        assert ask(f"{address}/api/batch/{batch}?wait=20", key) == (200, "completed input=1500 success=1500 error=0 skip=0")
+        assert ask(f"{address}/api/batch/{later}?wait=20", key) == (200, "completed input=1 success=1 error=0 skip=0")
+        results = ask(f"{address}/api/batch/{batch}/results", key)[1]
+        assert [int(n) for n in re.findall(r"^Core_Data_RecordCreated,[^,]*,Information,(\d+),", results, re.MULTILINE)] == list(
+            range(2, 1502)
+        )
+        assert site.execute("SELECT count(*), sum(size) FROM things") == [(1500, sum(range(1500)) + 6)]
+    finally:
+        for dyno in (web, worker):
+            dyno.kill()
+
+
+def test_a_certificate_is_checked_where_that_is_asked_for(site: Site) -> None:
+    """The platform's own certificate is taken as it is, and refused with `?ssl_cert_reqs=required`."""
+    url = site.environment["REDIS_URL"]
+    taken, strict = queues.connect(url), queues.connect(f"{url}?ssl_cert_reqs=required")
+    assert taken.ping()
+    with pytest.raises(RedisError, match=r"(?i)certificate"):
+        strict.ping()
+    for client in (taken, strict):
+        client.close()
