@@ -19,7 +19,7 @@ from routes import parts
 from routes.auth import caller
 from routes.batches import cursor_of, place_of
 from routes.control import is_named_for_caller, usable_control
-from schemas.requests import STATES, Request, Text
+from schemas.requests import CURSOR, STATES, Request, Text
 
 routes = Blueprint("imports", __name__)
 
@@ -34,8 +34,8 @@ class RecentQuery(Request):
     state = kinds.String(load_default=None, validate=validate.OneOf(STATES))
     control = Text(load_default=None, validate=validate.Length(max=200))
     key = Text(load_default=None, validate=validate.Length(max=40))
-    origin = Text(load_default=None, validate=validate.Length(max=15))
-    cursor = Text(load_default=None)
+    origin = Text(load_default=None, validate=validate.Length(max=40))
+    cursor = Text(load_default=None, validate=validate.Regexp(CURSOR, error="No place of this list."))
 
 
 @routes.get("/")

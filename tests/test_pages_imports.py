@@ -17,7 +17,7 @@ from catalog.listing import Filters
 from catalog.tables import batches, controls
 from tests.pages_parts import Person, words
 from tests.security_parts import work_off
-from tests.web_parts import Web, lite, web
+from tests.web_parts import CONTROL, Web, lite, web
 
 __all__ = ["lite", "web"]
 
@@ -82,6 +82,17 @@ def test_filters_narrow_the_list_down(web: Web) -> None:
     assert {query: titles(person, f"/?{query}") for query in found} == found
     assert person.get("/?state=none").status_code == person.get("/?cursor=x").status_code == 400
     assert person.get("/?control=none").status_code == 404
+
+
+def test_batches_of_an_import_queue_are_found(lite: Web) -> None:
+    """The longest origin that an import queue's batch may have narrows the list down too."""
+    lite.control(
+        CONTROL.replace(b"airlines.csv: {entity: Airline, action: Merge, required: true}", b"DEFAULT: {entity: Airline, action: Merge}")
+    )
+    query = {"fileName": "ACME", "importProcessId": "airlines", "creationPath": "A" * 15}
+    assert lite.post("/API/WorkflowImportQueue/CreateBatch", b"{}", query_string=query, content_type="").status_code == 200
+    person = Person(lite, lite.key)
+    assert titles(person, f"/?origin=IMPORT_QUEUE_API:{'A' * 15}") == ["ACME"] and titles(person, "/?origin=AAA") == []
 
 
 def test_older_imports_are_pages_away(lite: Web) -> None:
