@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 pytho
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run demo test test-all crash fuzz soak lint format bench browser pictures docs lock clean
+.PHONY: help run demo test test-all contract crash fuzz soak lint format bench browser pictures docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ crash: .venv/.installed ## kill a worker at every call that it makes, and take i
 
 soak: .venv/.installed ## 20 clients against two web processes and two workers, one of which is killed every 20 s; SOAK_MINUTES=30
 	$(BIN)/python -m tests.soak $(SOAK)
+
+contract: .venv/.installed ## make requests of all kinds from the API's description, and hold the replies to it; CONTRACT_MINUTES=10
+	$(BIN)/python -m tests.contract $(CONTRACT)
 
 fuzz: .venv/.installed ## feed readers, converters and control files with made-up bytes; FUZZ_MINUTES=10 for each, FUZZ="json" for one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

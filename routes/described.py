@@ -99,7 +99,11 @@ HEADERS = {
     "Upload-Length": Named(_NUMBER | {"maximum": 10**15 - 1}, "How many bytes there will be.", (400, 413)),
     "Upload-Metadata": Named(_STRING, "Pairs of key and Base64, with commas between them.", (400, 404, 409, 422)),
     "Upload-Offset": _UPLOAD_OFFSET,
-    "Upload-Checksum": Named(_STRING, "`sha1` or `sha256`, and the Base64 of the part's checksum.", (400, 460)),
+    "Upload-Checksum": Named(
+        {"type": "string", "pattern": "^(sha1 [A-Za-z0-9+/]{27}=|sha256 [A-Za-z0-9+/]{43}=)$"},
+        "`sha1` or `sha256`, and the Base64 of the part's checksum.",
+        (400, 460),
+    ),
     "X-HTTP-Method-Override": Named({"type": "string", "enum": ["HEAD", "PATCH", "DELETE"]}, "Which method is meant.", (405,)),
 }
 SAID = {

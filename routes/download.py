@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -14,7 +14,9 @@ from spool import Spool
 
 _BLOCK_BYTES = 256 * 1024
 _MAX_NAME = 255
-_BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+# Controls, ends of lines, and what turns the direction of writing, as a set of a regular expression has it; and halves of characters.
+MOVES_OR_HIDES = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+_MOVES_OR_HIDES = re.compile(rf"[{MOVES_OR_HIDES}\ud800-\udfff]")
 
 
 def blob(spool: Spool, digest: str, content_type: str, name: str) -> Response:
@@ -61,9 +63,9 @@ def display_name(name: str) -> str:
     >>> display_name("gpj." + chr(0x202E) + "exe" + chr(7))
     'gpj.exe'
     """
-    return "".join(c for c in name if not moves_or_hides(c))[:_MAX_NAME]
+    return _MOVES_OR_HIDES.sub("", name)[:_MAX_NAME]
 
 
-def moves_or_hides(character: str) -> bool:
-    """Tell whether a character is a control, half a character, or turns the direction of writing."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(character) in _BIDI
+def moves_or_hides(text: str) -> bool:
+    """Tell whether a text has a control, half a character, or what turns the direction of writing."""
+    return _MOVES_OR_HIDES.search(text) is not None

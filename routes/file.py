@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, fields, validate
 
 from catalog import batches, files
 from catalog.batches import Batch, State
@@ -28,13 +28,11 @@ from spool import parse_digest
 routes = Blueprint("file", __name__, url_prefix="/api")
 
 _WHOLE = Reply(types=(BYTES,), says=("ETag", "Content-Disposition", "Accept-Ranges"))
+can_be_shown = validate.Regexp(
+    rf"[^{download.MOVES_OR_HIDES}]*\Z",
+    error="Not a file name: it holds control characters, or characters that turn the direction of writing.",
+)
 _PART = Reply(types=(BYTES,), says=(*_WHOLE.says, "Content-Range"), description="The range of bytes.")
-
-
-def can_be_shown(name: str) -> None:
-    """Raise ValidationError for a file name that would not be shown as it is."""
-    if any(map(download.moves_or_hides, name)):
-        raise ValidationError("Not a file name: it holds control characters, or characters that turn the direction of writing.")
 
 
 class FileRequest(Request):
@@ -45,7 +43,10 @@ class FileRequest(Request):
         required=True, validate=[validate.Length(min=1, max=255), can_be_shown],
         metadata=about("The name by which the batch's control file knows the file."),
     )  # fmt: skip
-    digest = Text(load_default=None, metadata=about("Of a file that was uploaded before, which then is not sent again."))
+    digest = Text(
+        load_default=None, validate=validate.Regexp(r"[0-9a-f]{64}\Z", error="Not 64 lower-case hexadecimal digits (SHA-256)."),
+        metadata=about("Of a file that was uploaded before, which then is not sent again."),
+    )  # fmt: skip
     sha256 = sha256()
     replace = fields.Boolean(load_default=False, metadata=about("Whether another file under this name is replaced."))
 

@@ -235,7 +235,7 @@ def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | N
     described = [name for name in files if name != "DEFAULT"]
     takes_any = not files or "DEFAULT" in files
     for name in (given["name"], given["file_name"]):
-        if name and (name in described or (takes_any and not any(map(download.moves_or_hides, name)))):
+        if name and (name in described or (takes_any and not download.moves_or_hides(name))):
             return str(name)
     if given["name"] is None and len(described) == 1:
         return described[0]

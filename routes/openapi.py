@@ -24,6 +24,7 @@ SECURITY: dict[str, dict[str, str]] = {
     "basic": {"type": "http", "scheme": "basic", "description": "Any user, and the key as password: `curl -u api:KEY`"},
     "apikey": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "`Authorization: apikey KEY`"},
 }
+_NO_FIELDS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _PROBLEM_TYPE = "application/problem+json"
 _BESIDES = ("OPTIONS", "HEAD")  # Flask adds them to routes that do not name them
 
@@ -105,7 +106,7 @@ def _named(one: Named) -> dict[str, Any]:
 
 
 def _body(told: Described, shapes: dict[str, type[Schema]]) -> dict[str, Any]:
-    content: dict[str, Any] = {media_type: {} for media_type in told.takes}
+    content: dict[str, Any] = {media_type: {"schema": _with_file(_NO_FIELDS)} if "form" in media_type else {} for media_type in told.takes}
     if told.form is not None and told.has_file:
         content["multipart/form-data"] = {"schema": _with_file(json_schema.of_schema(told.form()))}
     elif told.form is not None:
@@ -117,11 +118,11 @@ def _body(told: Described, shapes: dict[str, type[Schema]]) -> dict[str, Any]:
 
 
 def _with_file(shape: dict[str, Any]) -> dict[str, Any]:
-    """Add the part `file` to a form; where a `digest` may stand for it, exactly one of the two is sent."""
-    shape["properties"]["file"] = {"type": "string", "format": "binary", "description": "The file."}
-    if "digest" in shape["properties"]:
-        return shape | {"oneOf": [{"required": ["file"]}, {"required": ["digest"]}]}
-    return shape | {"required": [*shape.get("required", ()), "file"]}
+    """Add the part `file` to a form; where it has a `digest`, exactly one of the two is sent."""
+    properties = shape["properties"] | {"file": {"type": "string", "format": "binary", "description": "The file."}}
+    if "digest" in properties:
+        return shape | {"properties": properties, "oneOf": [{"required": ["file"]}, {"required": ["digest"]}]}
+    return shape | {"properties": properties, "required": [*shape.get("required", ()), "file"]}
 
 
 def _refusals(rule: Rule, told: Described, has_key: bool, has_body: bool) -> set[int]:

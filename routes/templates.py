@@ -48,7 +48,7 @@ def generate_control(table: str) -> ResponseReturnValue:
 
 @routes.get("/control/<digest_or_name>/template.csv")
 @requires("read", "import", "control")
-@described(query=TemplateQuery, refuses=(409, 410), replies={200: Reply(types=(CSV,), says=("Content-Disposition",))})
+@described(query=TemplateQuery, refuses=(409, 410, 422), replies={200: Reply(types=(CSV,), says=("Content-Disposition",))})
 def get_csv_template(digest_or_name: str) -> ResponseReturnValue:
     """Reply with the header of a file as the control file wants it, required columns marked with `*`."""
     plan, file = _file(digest_or_name)
@@ -62,7 +62,7 @@ def get_csv_template(digest_or_name: str) -> ResponseReturnValue:
 
 @routes.get("/control/<digest_or_name>/template.xlsx")
 @requires("read", "import", "control")
-@described(query=TemplateQuery, refuses=(409, 410), replies={200: Reply(types=(XLSX_TYPE,), says=("Content-Disposition",))})
+@described(query=TemplateQuery, refuses=(409, 410, 422), replies={200: Reply(types=(XLSX_TYPE,), says=("Content-Disposition",))})
 def get_xlsx_template(digest_or_name: str) -> ResponseReturnValue:
     """Reply with a workbook that has the header, required columns in red, and lists to choose from where few values are allowed."""
     plan, file = _file(digest_or_name)
@@ -107,7 +107,7 @@ def _file(digest_or_name: str) -> tuple[Plan, FilePlan]:
     found = plan.file(wanted) if wanted is not None else None
     if found is None:
         problem = Problem("Say which of the control file's files it is to be.", "file", allowed=tuple(plan.files))
-        raise Refusal(400, "request_invalid", "The control file has several files, or none of this name.", [problem])
+        raise Refusal(422, "name_unknown", "The control file has several files, or none of this name.", [problem])
     return plan, found
 
 

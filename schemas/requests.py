@@ -108,7 +108,10 @@ def _wait(description: str) -> fields.Float:
 
 def sha256() -> Text:
     """Make the field that says which digest the bytes must have."""
-    return Text(load_default=None, metadata=about("The SHA-256 digest that the file must have, 64 hexadecimal digits."))
+    return Text(
+        load_default=None, validate=validate.Regexp(r"[0-9a-fA-F]{64}\Z", error="Not 64 hexadecimal digits."),
+        metadata=about("The SHA-256 digest that the file must have."),
+    )  # fmt: skip
 
 
 class ControlRequest(Request):

@@ -21,6 +21,7 @@ from tests.test_layout import tracked
 
 OTHER_VARIABLES = {
     "CRASH_SEED",
+    "CONTRACT_MINUTES",
     "SOAK_MINUTES",
     "FUZZ_MINUTES",
     "DATABASE_URL",
