@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from cli.base import Group, Unreachable, opened_target
+from catalog import restored
+from cli.base import Group, Unreachable, json_option, opened_catalog, opened_target, put, say
 from settings import Settings
 
 
@@ -17,6 +18,18 @@ def group(settings: Settings) -> click.Group:
     def upgrade() -> None:
         """Bring the catalog, and the ledger in the target, to this version; make them where there are none."""
         make(settings)
+
+    @made.command("restored")
+    @click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+    @json_option
+    def restore(is_sure: bool, is_json: bool) -> None:
+        """After an older catalog was brought back beside a newer target: end what waits or runs, and print those batches."""
+        if not is_sure:
+            click.confirm("All batches that wait or run will have failed. Go on?", abort=True, err=True)
+        with opened_catalog(settings) as engine:
+            ended = restored.give_up(engine)
+        put(is_json, {"batches": ended}, "\n".join(map(str, ended)))
+        say(f"{len(ended)} batches have failed, with the code {restored.CODE}.")
 
     return made
 

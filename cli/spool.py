@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 
 import click
 
-from catalog import retention as kept
+import clock
+from catalog import holds, retention as kept
 from cli.base import Exit, Group, Unreachable, json_option, opened_catalog, put, say
 from errors import DigestMismatch, DigestUnknown, LadingError
 from settings import Settings
@@ -32,7 +35,7 @@ def group(settings: Settings) -> click.Group:
         lines = [*(f"altered {digest}" for digest in broken), *(f"missing {digest} ({what})" for digest, what in missing.items())]
         put(is_json, {"checked": checked, "altered": broken, "missing": missing}, "\n".join([*lines, f"{checked} checked"]))
         if lines:
-            say("Send the files again, or take them from a backup.")
+            say("Send the files again, or take them from a backup: docs/how-to/backup.md.")
             raise click.exceptions.Exit(Exit.FAILED)
 
     @made.command("sweep")
@@ -42,9 +45,27 @@ def group(settings: Settings) -> click.Group:
         from jobs import retention
 
         with opened_catalog(settings) as engine, _opened(settings) as store:
+            if (until := holds.held_until(engine)) is not None:
+                raise click.ClickException(f"a backup is being made: nothing is deleted until {until:%Y-%m-%dT%H:%M:%SZ}")
             deleted = retention.everything(engine, store, settings)
         lines = [f"{deleted.uploads} uploads that broke off", f"{len(deleted.files)} files", f"the results of {deleted.results} runs"]
         put(is_json, asdict(deleted), "\n".join([*lines, *(f"deleted {digest}" for digest in deleted.blobs)]))
+
+    @made.command("hold")
+    @click.option("--minutes", type=click.IntRange(1, 7 * 24 * 60), default=120, show_default=True, help="How long it lasts at most.")
+    def hold(minutes: int) -> None:
+        """Have nothing deleted for a while: for as long as a backup takes. In force when this command has ended."""
+        from jobs.hold import FRESH_SECONDS
+
+        with opened_catalog(settings) as engine:
+            holds.hold(engine, clock.now() + timedelta(minutes=minutes))
+        time.sleep(2 * FRESH_SECONDS)  # until every worker has seen it
+
+    @made.command("release")
+    def release() -> None:
+        """End what `hold` began."""
+        with opened_catalog(settings) as engine:
+            holds.release(engine)
 
     return made
 

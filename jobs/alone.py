@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from catalog import batches
 from engine.target import Target
 from jobs.carry import Means, carry
+from jobs.hold import Hold
 from jobs.lease import Heart
 from jobs.plans import Plans
 from settings import Settings
@@ -30,7 +31,7 @@ def carry_out(
     """
     with Heart(catalog, settings.lease_seconds, settings.heartbeat_seconds) as heart:
         plans, scratch = Plans(store, target), Path(gettempdir())
-        means = Means(settings, catalog, store, target, plans, heart, worker, scratch, is_stopping, is_draining=False)
+        means = Means(settings, catalog, store, target, plans, heart, worker, scratch, is_stopping, Hold(catalog), is_draining=False)
         while not is_stopping() and batches.is_moving(catalog, batch_id):
             batches.hand_back_expired(catalog)
             claim = batches.claim(catalog, worker, settings.lease_seconds)

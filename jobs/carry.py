@@ -19,6 +19,7 @@ from engine.plan import Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
 from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetLocked, TargetUnavailable
+from jobs.hold import Hold
 from jobs.lease import Heart
 from jobs.order import order_of
 from jobs.plans import Plans
@@ -71,6 +72,7 @@ class Means:
     worker: str  # its name
     scratch: Path  # a folder for temporary files
     is_stopping: Callable[[], bool]
+    hold: Hold
     is_draining: bool = True  # the next batch is claimed as one ends
 
 
@@ -258,7 +260,8 @@ class _Carrier:
         return following
 
     def _clear(self) -> None:
-        if self._order is not None:
+        # Where a backup is being made, it stays until a later worker clears up: the catalog's copy may say that the run goes on.
+        if self._order is not None and not self._means.hold.is_on():
             try:
                 engine.clear(self._order, self._means.target, self._means.spool)
             except (TargetUnavailable, OSError) as error:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from catalog import batches, idempotency, markers, turns
+from catalog import batches, holds, idempotency, markers, turns
 from catalog.batches import HeldLease
 from errors import LadingError
 from jobs import queues, retention
@@ -97,6 +97,12 @@ class Sweep:
     def tidy(self) -> None:
         """Delete what is kept no longer, each kind for itself: an outage of one place keeps nothing of the others."""
         self._safely(self._forget_replies)
+        self._safely(self._delete)
+
+    def _delete(self) -> None:
+        if holds.held_until(self.catalog) is not None:
+            log.info("nothing is deleted: a backup is being made")
+            return
         for step in retention.STEPS:
             self._safely(partial(step, self.catalog, self.spool, self.settings))
 
