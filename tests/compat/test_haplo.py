@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ def test_refusals(lite: Web) -> None:
     assert said(send(lite, "file", batch=batch, name="more.csv", file=DATA)) == (400, late)
     work_off(lite)
     assert said(send(lite, "schedule", batch=batch)) == (400, late)
+
+
+def test_of_many_that_schedule_one_does(lite: Web) -> None:
+    """Of requests that come at once one is answered SCHEDULED, and each other that the batch takes nothing in any more."""
+    batch = filled(lite)
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: said(send(lite, "schedule", batch=batch)), range(8)))
+    late = (400, f"Batch {batch} is not in the 'uploading' state")
+    assert sorted(replies) == [(200, "SCHEDULED"), *[late] * 7]
 
 
 def test_anothers_batch_is_not_found(lite: Web) -> None:

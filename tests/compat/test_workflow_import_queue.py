@@ -13,11 +13,12 @@ from werkzeug.test import TestResponse
 
 from catalog import batches
 from tests.engine_parts import sql
+from tests.notice_parts import Mailbox, lite_site, mailbox, tell, texts
 from tests.security_parts import look, work_off
 from tests.upload_parts import running
 from tests.web_parts import CONTROL, Web, lite, web
 
-__all__ = ["lite", "web"]
+__all__ = ["lite", "lite_site", "mailbox", "web"]
 
 PATH = "/API/WorkflowImportQueue/CreateBatch"
 LINES = b'{"carrier": "AA", "name": "American"}\n{"carrier": "BB", "name": "Best"}\n'
@@ -117,6 +118,19 @@ def test_the_addresses_are_kept(lite: Web) -> None:
         wrong: dict[str, Any] = {name: "nobody"}
         reply = create(lite, **wrong)
         assert (reply.status_code, name in reply.text) == (400, True)
+
+
+def test_mails_of_both_outcomes(lite_site: Web, mailbox: Mailbox) -> None:
+    """All records well is told to the one address, a single refused one to the other, each with the link that the reply gave."""
+    to = {"sendSuccessEmailTo": "good@example.org", "sendFailureEmailTo": "bad@example.org"}
+    for body, told in ((LINES, "good@example.org"), (LINES + b"no record\n", "bad@example.org")):
+        mailbox.to.clear()
+        made = create(lite_site, body, **to)
+        work_off(lite_site)
+        tell(lite_site)
+        assert mailbox.to == [told]
+        text, _ = texts(mailbox.mails[-1])
+        assert made.get_json()["link"] in text and GIVEN["fileName"] in str(mailbox.mails[-1]["Subject"]) + text
 
 
 def test_processes_that_are_not_there(lite: Web) -> None:
