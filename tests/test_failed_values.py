@@ -120,14 +120,14 @@ def test_reading_ends_with_the_last_record_wanted() -> None:
     """Of a long file no more is read than to the last record that is asked for, and memory stays flat on the way to it."""
     data = b"code,name\n" + b"1,some name of an airline\n" * 400_000
 
-    def refused(last: int) -> Iterator[Mark]:
-        yield from (Mark(line, line in (2, last)) for line in range(2, 400_002))
+    def refused() -> Iterator[Mark]:
+        yield from (Mark(line, line in (2, 390_000)) for line in range(2, 400_002))
 
-    for last, most in ((3, 1), (390_000, 2)):
+    for most in (1, 2):
         stream = io.BytesIO(data)
         tracemalloc.start()
-        records = list(refused_records(stream, "f.csv", Layout(), INPUTS, refused(last), most, Limits()))
+        records = list(refused_records(stream, "f.csv", Layout(), INPUTS, refused(), most, Limits()))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert [record.line for record in records] == [2, last][:most]
+        assert [record.line for record in records] == [2, 390_000][:most]
         assert (stream.tell() < 1_000_000) == (most == 1) and peak < 4_000_000

@@ -92,6 +92,9 @@ def test_a_misspelt_mode_is_no_import(lite: Web, mode: str) -> None:
     assert lite.get(f"/api/batch/{batch}").text.startswith("uploading")
     in_query = lite.post(f"{BASE}/schedule?mode=dry-run", {"batch": batch})
     assert in_query.status_code == 400
+    assert lite.post(f"{BASE}/control?comment=x", {"file": (BytesIO(CONTROL), "c")}).status_code == 400
+    named = {"batch": batch, "name": "more.csv", "file": (BytesIO(DATA), "f")}
+    assert lite.post(f"{BASE}/file?name=airlines.csv", named).status_code == 400
     assert lite.get(f"/api/batch/{batch}").text.startswith("uploading")
 
 

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 import clock
 from catalog import batches, keys
 from catalog.database import writing
-from catalog.tables import runs
+from catalog.tables import keys as stored_keys, runs
 from engine.workbook import workbook
 from tests.engine_parts import sql
 from tests.security_parts import look, work_off
@@ -287,6 +287,10 @@ def test_addresses_that_are_not_valid(lite_bulk: Web, monkeypatch: pytest.Monkey
     with monkeypatch.context() as later:
         later.setattr("itsdangerous.TimestampSigner.get_timestamp", lambda _self: int(clock.now().timestamp()) + 3601)
         assert client.put(path, data=b"x").status_code == 401
+    for permissions, status_code in ((["read"], 401), (["import"], 200)):
+        with writing(lite_bulk.catalog) as connection:
+            connection.execute(update(stored_keys).where(stored_keys.c.id == key.split("_")[1]).values(permissions=permissions))
+        assert client.put(path, data=b"x").status_code == status_code
     keys.revoke(lite_bulk.catalog, key.split("_")[1])
     assert client.put(path, data=b"x").status_code == 401
     assert lite_bulk.get("/bulk/v1/bulkload/nobody/upload_url").status_code == 404
