@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask import Response, g, render_template, url_for
+from flask import Response, g, url_for
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from catalog.states import Counts
 from pages.session import form_token
@@ -24,13 +25,9 @@ WORDS = {"skipped": "unchanged", "errors": "refused", "unprocessed": "not proces
 
 
 def page(template: str, status: int = 200, **context: Any) -> Response:
-    """Reply with a page made from this template."""
-    return Response(render_template(template, **context), status, content_type="text/html; charset=utf-8")
-
-
-def common() -> dict[str, Any]:
-    """Return what every template may use."""
-    return {"key": g.get("key"), "form_token": form_token, "static": static, "bar": bar, "outcomes": OUTCOMES, "words": WORDS}
+    """Reply with a page made from this template; it may use these names, and what all may."""
+    made = _TEMPLATES.get_template(template).render(key=g.get("key"), **context)
+    return Response(made, status, content_type="text/html; charset=utf-8")
 
 
 def static(name: str) -> str:
@@ -102,4 +99,13 @@ def bar(counts: Counts) -> list[tuple[str, float, float]]:
     return pieces
 
 
-FILTERS = {"when": when, "duration": duration, "size": size, "number": number, "shown": display_name}
+# An environment of our own: a name that a template gets wrong is an error, and whatever is shown is text unless a template says otherwise.
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.globals |= {"url_for": url_for, "form_token": form_token, "static": static, "bar": bar, "outcomes": OUTCOMES, "words": WORDS}
+_TEMPLATES.filters |= {"when": when, "duration": duration, "size": size, "number": number, "shown": display_name}

@@ -6,29 +6,19 @@ from functools import partial
 
 from flask import Blueprint, Response, g, send_from_directory
 from flask.typing import ResponseReturnValue
-from jinja2 import StrictUndefined
 
 from errors import Refusal
 from pages import imports, looks, session, sign_in
 from pages.looks import page
 from routes import replies
 
-site = Blueprint("pages", __name__, template_folder="templates")
+site = Blueprint("pages", __name__)
 for part in (sign_in, imports):
     site.register_blueprint(part.routes)
 
 _YEAR_SECONDS = 365 * 24 * 3600
 site.before_request(session.refuse_foreign_forms)
 site.after_request(session.keep_form_secret)
-site.context_processor(looks.common)
-
-
-@site.record_once
-def _prepare(state: object) -> None:
-    environment = state.app.jinja_env  # type: ignore[attr-defined]
-    environment.undefined = StrictUndefined
-    environment.filters.update(looks.FILTERS)
-    environment.trim_blocks = environment.lstrip_blocks = True
 
 
 @site.after_request
