@@ -109,6 +109,14 @@ def entries(engine: Engine, *, limit: int = 1000) -> list[Entry]:
         return [Entry(*row) for row in connection.execute(query)]
 
 
+def versions(engine: Engine, name: str) -> list[Name]:
+    """Return every control file that a name has pointed to, the newest first."""
+    of = control_moves.c
+    query = select(of.name, of.digest, of.moved_at).where(of.name == name).order_by(of.moved_at.desc())
+    with reading(engine) as connection:
+        return [Name(*row) for row in connection.execute(query)]
+
+
 def was_named(engine: Engine, digest: str, name: str) -> bool:
     """Tell whether this name points, or ever pointed, to the control file."""
     query = select(control_moves.c.name).where(control_moves.c.name == name, control_moves.c.digest == digest)

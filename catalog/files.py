@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, or_, select
 
 import clock
 from catalog.database import insert, reading, writing
@@ -52,3 +52,27 @@ def find(engine: Engine, digest: str, key: Key) -> StoredFile | None:
         ids = connection.scalars(used.group_by(batches.c.id, batches.c.created_at).order_by(batches.c.created_at, batches.c.id)).all()
     names = sorted({row.name for row in rows} - {""})
     return StoredFile(digest, int(size or 0), tuple(names), min(row.created_at for row in rows), tuple(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file as lists show it."""
+
+    digest: str
+    size: int  # bytes
+    name: str  # by which it was uploaded; "" where by its digest alone
+    created_at: datetime  # of that upload
+    used_at: datetime
+
+
+def newest(engine: Engine, key: Key, sought: str, limit: int) -> list[Listed]:
+    """Return the uploads that the key may see, newest first: those whose digest begins so, or whose name holds it; all for ""."""
+    query = select(files.c.digest, files.c.size, uploads.c.name, uploads.c.created_at, files.c.used_at).join_from(uploads, files)
+    if sought:
+        in_name = uploads.c.name.icontains(sought, autoescape=True)
+        query = query.where(or_(in_name, files.c.digest.startswith(sought.lower(), autoescape=True)))
+    if not key.can("read:all"):
+        query = query.where(uploads.c.key_id == key.id)
+    with reading(engine) as connection:
+        found = connection.execute(query.order_by(uploads.c.created_at.desc(), uploads.c.digest).limit(limit))
+        return [Listed(*row) for row in found]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BindParameter, Connection, Engine, bindparam, delete, func, insert, literal, null, or_, select, true, tuple_, update
 
 import clock
+from catalog import samples
 from catalog.database import UtcDateTime, lock_queue, reading, writing
 from catalog.notices import noted
 from catalog.prepared import Prepared, moment
@@ -214,6 +215,7 @@ def heartbeat(
         which = {"p_batch": batch_id, "p_run": row.run}
         if counts is not None:
             connection.execute(_NOTE_COUNTS, which | _parameters(counts))
+            samples.note(connection, batch_id, row.run, counts)
         if noted := {k: v for k, v in (("progress", progress), ("status_msg", status_msg)) if v is not None}:
             connection.execute(update(runs).where(_RUN).values(noted), which)
     return Beat.CANCEL if row.is_cancel_wanted else Beat.OK

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists
 import clock
 from catalog.database import reading, writing
 from catalog.states import State
-from catalog.tables import batch_files, batches, controls, files, handles, runs, uploads
+from catalog.tables import batch_files, batches, controls, files, handles, run_samples, runs, uploads
 from errors import Problem, Refusal
 
 _AT_ONCE = 500
@@ -73,6 +73,7 @@ def expire_results(engine: Engine, ended_before: datetime) -> int:
     """Give up the results of the runs that ended before then; return how many. Their counts stay, and the size of what is gone."""
     with writing(engine) as connection:
         old = update(runs).where(runs.c.completed_at <= ended_before, runs.c.results_digest.is_not(None))
+        connection.execute(delete(run_samples).where(run_samples.c.at <= ended_before))
         return connection.execute(old.values(results_digest=None)).rowcount
 
 

@@ -203,6 +203,17 @@ runs = Table(
     Index("ix_runs_results_digest", "results_digest"),
 )
 
+# How far a run was at each sign of life of its worker, for the chart of it.
+run_samples = Table(
+    "run_samples",
+    metadata,
+    Column("batch_id", BigInteger, ForeignKey(batches.c.id), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("at", UtcDateTime, primary_key=True),
+    Column("input", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+)
+
 # One row for every table that was ever to be written. The primary key is what forbids two holders of one lane.
 lanes = Table(
     "lanes",

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from flask import Response, g, url_for
+from flask import Response, g, request, url_for
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from catalog.states import Counts
 from pages.session import form_token
-from routes.download import display_name
+from routes.download import display_name, moves_or_hides
 
 # Scripts and styles come from files of ours alone; Pico draws its arrows by addresses that hold a picture.
 CSP = (
@@ -74,6 +74,15 @@ def size(count: int | None) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def plain(text: str) -> str:
+    """Return a text of any length without what moves or hides text; its lines and tabs stay.
+
+    >>> plain("two" + chr(10) + "lines" + chr(0x202E) + chr(7))
+    'two\\nlines'
+    """
+    return "".join(c for c in text if c in "\n\t" or not moves_or_hides(c))
+
+
 def number(value: float | None) -> str:
     """Return a whole number with its thousands apart.
 
@@ -87,7 +96,7 @@ def bar(counts: Counts) -> list[tuple[str, float, float]]:
     """Return the outcomes of a run as pieces of a bar of 100: (outcome, where it begins, how wide it is); none is too thin to be seen.
 
     >>> bar(Counts(input=1000, created=999, errors=1))
-    [('created', 0, 98.03), ('errors', 98.03, 1.97)]
+    [('created', 0, 98.04), ('errors', 98.04, 1.96)]
     """
     there = [(name, getattr(counts, name)) for name in OUTCOMES if getattr(counts, name)]
     weights = [max(count / sum(c for _, c in there), 0.02) for _, count in there]
@@ -108,4 +117,13 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.globals |= {"url_for": url_for, "form_token": form_token, "static": static, "bar": bar, "outcomes": OUTCOMES, "words": WORDS}
-_TEMPLATES.filters |= {"when": when, "duration": duration, "size": size, "number": number, "shown": display_name}
+MENU = (  # what it leads to, what it says, and which permission it needs
+    ("pages.imports.recent", "Imports", "read"),
+    ("pages.by_hand.choose", "Import a file", "import"),
+    ("pages.controls.index", "Control files", "read"),
+    ("pages.files.index", "Files", "read"),
+    ("pages.keys.index", "Keys", "admin"),
+    ("pages.system.show", "System", "admin"),
+)
+_TEMPLATES.globals |= {"menu": MENU, "here": lambda: request.endpoint}
+_TEMPLATES.filters |= {"when": when, "duration": duration, "size": size, "number": number, "shown": display_name, "plain": plain}

@@ -57,6 +57,12 @@ def take_control(schema: Schema) -> ResponseReturnValue:
 
 
 def _store(data: bytes, comment: str, name: str | None) -> Response:
+    digest, names = store_control(data, comment, name)
+    return replies.bare(digest, {"digest": digest, "names": names})
+
+
+def store_control(data: bytes, comment: str, name: str | None) -> tuple[str, list[str]]:
+    """Check and store a control file, move its names to it, and return its digest and names; Refusal 400 with all its faults."""
     if name is not None and not control_file_name_is_good(name):
         raise Refusal(400, "request_invalid", "The control file cannot have this name.", [Problem(CONTROL_FILE_NAME_RULE, "name")])
     plan = _compiled(data)
@@ -68,7 +74,7 @@ def _store(data: bytes, comment: str, name: str | None) -> Response:
     add()
     for each in names:
         add(name=each)
-    return replies.bare(digest, {"digest": digest, "names": names})
+    return digest, names
 
 
 def kept_control(data: bytes) -> Control:

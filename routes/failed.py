@@ -45,9 +45,7 @@ def get_failed(batch: str, name: str) -> ResponseReturnValue:
     found = _finished(batch)
     file = file_of(found, name)
     layout, read = layout_of(found.control, file)
-    settings = parts().settings
-    limits = Limits(expansion_ratio=settings.max_expansion_ratio, expanded_bytes=settings.max_expanded_bytes)
-    body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits)
+    body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits())
     plain_name = name[: len(bare_name(name))]
     return stream(found, body, _TYPES.get(read, "text/csv"), f"failed-{plain_name.rpartition('/')[2]}")
 
@@ -125,8 +123,14 @@ def _finished(batch: str) -> Batch:
     return found
 
 
+def limits() -> Limits:
+    """Return how far a compressed file may expand."""
+    settings = parts().settings
+    return Limits(expansion_ratio=settings.max_expansion_ratio, expanded_bytes=settings.max_expanded_bytes)
+
+
 def file_of(batch: Batch, name: str) -> BatchFile:
-    """Return the batch's file of this name."""
+    """Return the batch's file of this name; 404 where there is none."""
     for file in batches.files(parts().catalog, batch.id):
         if file.name == name:
             return file

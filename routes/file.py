@@ -92,14 +92,14 @@ def _store(upload: Upload, digest: str, given: dict[str, Any], batch: Batch) -> 
         _, size = upload.receiver.commit()
         files.add(parts().catalog, digest, size, key_id=caller().id, name=download.display_name(upload.file_name))
     else:
-        size = _visible_file(digest).size
+        size = visible_file(digest).size
     attached = batches.attach(parts().catalog, batch.id, name, digest, replace=given["replace"])
     return replies.bare(digest, {"digest": digest, "size": size, "batch": batch.id, "name": name, "attached": attached})
 
 
 def refuse_unknown_name(batch: Batch, name: str) -> None:
     """Refuse, with 422, a file for which the batch's control file has no place."""
-    names = _file_names(batch.control)
+    names = file_names(batch.control)
     if names and "DEFAULT" not in names and name not in names:
         raise Refusal(
             422, "name_unknown", "The control file has no such file.", [Problem(f"{name!r} is not in `files`.", "name", allowed=names)]
@@ -107,7 +107,7 @@ def refuse_unknown_name(batch: Batch, name: str) -> None:
 
 
 @lru_cache(maxsize=256)
-def _file_names(digest: str) -> tuple[str, ...]:
+def file_names(digest: str) -> tuple[str, ...]:
     """Return the names of a stored control file's `files`; () where any name is right. A digest's bytes never change, so it is kept."""
     with parts().spool.open(digest) as blob:
         document = control.parse(blob.read(), parts().settings.max_control_bytes)
@@ -147,7 +147,7 @@ def put_file(digest: str) -> ResponseReturnValue:
 @described(replies={200: Reply(FileKnown, types=())})
 def get_file(digest: str) -> ResponseReturnValue:
     """Tell what is known of an uploaded file: size, names, first upload, batches. 404 for one that only other keys uploaded."""
-    file = _visible_file(digest)
+    file = visible_file(digest)
     known = {"digest": file.digest, "size": file.size, "names": file.names, "created_at": file.created_at, "batches": file.batches}
     return replies.json(known)
 
@@ -157,7 +157,7 @@ def get_file(digest: str) -> ResponseReturnValue:
 @described(headers=("Range",), replies={200: _WHOLE, 206: _PART})
 def get_content(digest: str) -> ResponseReturnValue:
     """Give the bytes of an uploaded file, whole or by Range; their ETag is the digest."""
-    file = _visible_file(digest)
+    file = visible_file(digest)
     return download.blob(parts().spool, file.digest, "application/octet-stream", next(iter(file.names), file.digest))
 
 
@@ -167,7 +167,7 @@ def _checked_digest(text: str) -> str:
     return digest
 
 
-def _visible_file(text: str) -> StoredFile:
+def visible_file(text: str) -> StoredFile:
     """Return an uploaded file that the caller may see and the spool still holds; 404 for any other, so that nothing leaks."""
     digest = _checked_digest(text)
     file = files.find(parts().catalog, digest, caller())

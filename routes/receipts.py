@@ -76,7 +76,7 @@ def pieces(batch: Batch, offset: int = 0) -> Iterator[bytes]:
     # The parts are taken now: when the pieces are read, the reply is on its way and the request is over.
     wired, run = parts(), batch.run
     if run is not None and run.results_digest:
-        return _stored(wired.spool.open(run.results_digest), offset)
+        return stored(wired.spool.open(run.results_digest), offset)
     if run is not None and run.state.is_over and run.results_size is not None:
         raise Refusal(410, "no_longer_kept", f"The results of batch {batch.id} are no longer kept.")
     # An ordered run writes its records by group: only at its end are they back in file order, and what was once read would have moved.
@@ -86,11 +86,12 @@ def pieces(batch: Batch, offset: int = 0) -> Iterator[bytes]:
     return _so_far(wired, f"{batch.id}-{run.number}", offset)
 
 
-def _stored(blob: BinaryIO, offset: int) -> Iterator[bytes]:
+def stored(blob: BinaryIO, offset: int = 0) -> Iterator[bytes]:
+    """Yield finished results from a byte on, in pieces that end with a line, and close them."""
     with blob:
         blob.seek(offset)
-        while lines := blob.readlines(_PIECE_BYTES):
-            yield b"".join(lines)
+        while piece := blob.read(_PIECE_BYTES):
+            yield piece if piece.endswith(b"\n") else piece + blob.readline()
 
 
 def _so_far(wired: Parts, run: str, offset: int) -> Iterator[bytes]:

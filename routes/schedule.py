@@ -70,19 +70,19 @@ def announce(batch_id: int, options: Options, reply: Response) -> None:
 
 
 def _refuse_missing(batch: Batch) -> None:
-    required = _required_files(batch.control)
+    required = required_files_of(batch.control)
     refuse_missing(batch.control, {file.name for file in batches.files(parts().catalog, batch.id)} if required else set())
 
 
 def refuse_missing(control: str, uploaded: set[str]) -> None:
     """Refuse a batch that has these files where its control file requires others."""
-    problems = [Problem("This required file is missing.", name) for name in _required_files(control) if name not in uploaded]
+    problems = [Problem("This required file is missing.", name) for name in required_files_of(control) if name not in uploaded]
     if problems:
         raise Refusal(422, "files_missing", "The batch lacks files that its control file requires.", problems)
 
 
 @lru_cache(maxsize=256)
-def _required_files(digest: str) -> tuple[str, ...]:
+def required_files_of(digest: str) -> tuple[str, ...]:
     """Return the names of the files that a stored control file requires; kept, since the bytes of a digest never change."""
     with parts().spool.open(digest) as stored:
         return required_files(control_files.parse(stored.read(), parts().settings.max_control_bytes))

@@ -37,6 +37,8 @@ MAY_IMPORT = {
             "engine.failed_sheet",
             "engine.failed_values",
             "engine.rollup",
+            "engine.searching",
+            "engine.source_rows",
             "engine.missing",
             "engine.workbook",
             "engine.tables",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -75,12 +76,12 @@ def pictures(tmp_path: Path) -> Path:
     return PICTURES or tmp_path
 
 
-def test_signing_in_by_keyboard(chromium: Browser, stack: Stack, pictures: Path) -> None:
+def test_signing_in_by_keyboard(chromium: Browser, stack: Stack, tmp_path: Path) -> None:
     """By the address that a command prints, or with nothing but the keyboard with a key, one signs in, and out again."""
     visitor = Visitor(chromium, stack)
     visitor.sign_in()
     visitor.page.get_by_role("button", name="Sign out").click()
-    visitor.check_in_all_looks("/sign-in", "sign-in", pictures)
+    visitor.check_in_all_looks("/sign-in", "sign-in", tmp_path)
     page = visitor.page
     page.get_by_label("API key").press_sequentially(stack.env["KEY"])
     page.keyboard.press("Enter")
@@ -109,6 +110,126 @@ def test_the_list_is_live(visitor: Visitor, stack: Stack, imported: str) -> None
     expect(row).to_contain_text("16 unchanged")
     expect(link).to_be_focused()
     visitor.check()
+
+
+FAULTY = "carrier,name\nZ1,First\n,Nobody\nZ3,\n"
+
+
+def test_the_whole_story(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path) -> None:
+    """Import a faulty file by hand, read what is wrong with which row, mend the refused rows, send them again, and see green."""
+    page = visitor.page
+    first_pass(visitor, FAULTY, tmp_path)
+    expect(page.get_by_text("Nothing has been saved")).to_be_visible()
+    expect(page.get_by_text("1 created, 2 refused")).to_be_visible()
+    visitor.check()
+    page.get_by_role("button", name="Import for real").click()
+    expect(page.get_by_text("Nothing has been saved")).to_be_hidden(timeout=30_000)
+    expect(page.get_by_text("completed")).to_be_visible(timeout=30_000)
+    for group in page.locator("details.group").all():
+        group.locator("summary").click()
+    expect(page.locator("mark").filter(has_text="(empty)")).to_have_count(2)
+    page.wait_for_load_state("networkidle")
+    visitor.check()
+    place = page.url.removeprefix(visitor.stack.address)
+    visitor.check_in_all_looks(place, "import", pictures)
+    visitor.check_in_all_looks(f"{place}/log", "log", tmp_path)
+    with page.expect_download() as download:
+        visitor.go(place).get_by_role("link", name="rows").click()
+    refused = download.value.path().read_text()
+    assert refused == "carrier,name\n,Nobody\nZ3,\n"
+    mended = refused.replace(",Nobody", "Z2,Nobody").replace("Z3,", "Z3,Third")
+    first_pass(visitor, mended, tmp_path)
+    page.get_by_role("button", name="Import for real").click()
+    expect(page.get_by_text("Nothing has been saved")).to_be_hidden(timeout=30_000)
+    expect(page.get_by_text("2 created").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("What was refused")).to_be_hidden()
+
+
+def first_pass(visitor: Visitor, data: str, folder: Path) -> None:
+    """Take a file through the pages up to the end of its first pass."""
+    file = folder / "airlines.csv"
+    file.write_text(data)
+    page = visitor.go("/import")
+    page.get_by_label("Control file").select_option("airlines")
+    page.get_by_role("button", name="Go on to the files").click()
+    page.get_by_label("File, or drop it here").set_input_files(file)
+    page.get_by_role("button", name="Send the file").click()
+    digest = hashlib.sha256(data.encode()).hexdigest()
+    expect(page.get_by_role("listitem").filter(has_text=digest)).to_be_visible()
+    visitor.check()
+    page.get_by_role("button", name="First pass").click()
+    page.get_by_role("button", name="Import for real").wait_for()
+
+
+def test_a_known_file_is_not_sent_again(visitor: Visitor, imported: str, tmp_path: Path) -> None:
+    """The browser computes a file's digest; a file that the service has is given to the import without its bytes."""
+    large = tmp_path / "airlines.csv"
+    large.write_text("carrier,name\n" + "".join(f"{n},{'x' * 90}\n" for n in range(1000)))
+    sent = []
+    for _ in range(2):
+        visitor.go("/import").get_by_label("Control file").select_option("airlines")
+        visitor.page.get_by_role("button", name="Go on to the files").click()
+        visitor.page.get_by_label("File, or drop it here").set_input_files(large)
+        with visitor.page.expect_response(lambda reply: reply.request.method == "POST") as reply:
+            visitor.page.get_by_role("button", name="Send the file").click()
+        sent.append(int(reply.value.request.all_headers()["content-length"]))
+        expect(visitor.page.get_by_text("92.7 KiB")).to_be_visible()
+    assert sent[0] > 90_000 and sent[1] < 2000
+    visitor.check()
+
+
+def test_the_editor_tells_faults_as_one_types(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path) -> None:
+    """Faults stand beside the editor with their lines as one types; what has none is stored, and its versions can be compared."""
+    page = visitor.go("/controls/-/edit?table=airlines")
+    editor = page.get_by_label("Control file")
+    expect(page.get_by_text("No faults.")).to_be_visible()
+    good = editor.input_value()
+    editor.fill(good.replace("Merge", "Mrge"))
+    expect(page.get_by_role("button", name="line 3")).to_be_visible()
+    page.get_by_role("button", name="line 3").click()
+    expect(editor).to_be_focused()
+    assert "Mrge" in page.evaluate("(e => e.value.slice(e.selectionStart, e.selectionEnd))(document.activeElement)")
+    visitor.check()
+    for comment in ("one", "two"):
+        editor.fill(good + f"# {comment}\n")
+        page.get_by_label("Name, where").fill("typed")
+        page.get_by_role("button", name="Store it").click()
+        expect(page.get_by_role("heading", name="typed")).to_be_visible()
+        visitor.check()
+        if comment == "one":
+            page.get_by_role("button", name="Edit").click()
+    page.get_by_role("link", name="compare with").click()
+    expect(page.locator(".diff .added")).to_have_count(2)
+    visitor.check_in_all_looks(page.url.removeprefix(visitor.stack.address), "control-file", tmp_path)
+    visitor.check_in_all_looks("/controls/-/edit?table=airlines", "editor", pictures)
+
+
+@pytest.mark.parametrize("name", ["import", "controls", "files", "keys", "system"])
+def test_the_other_pages_in_all_looks(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path, name: str) -> None:
+    """Each page keeps to what every page must, in light and dark, on a phone and on a screen."""
+    visitor.check_in_all_looks(f"/{name}", name, tmp_path if name != "system" else pictures)
+
+
+def test_keys_are_shown_once(visitor: Visitor, stack: Stack) -> None:
+    """A new key is shown once and works; revoked, it does not."""
+    page = visitor.go("/keys")
+    page.get_by_label("Name").fill("by hand")
+    page.get_by_label("read", exact=True).check()
+    page.get_by_role("button", name="Make the key").click()
+    key = page.locator("#new-key").inner_text()
+    visitor.check()
+    assert ask(stack, key, "/api/batches") == "200"
+    visitor.go("/keys")
+    expect(page.locator("#new-key")).to_have_count(0)
+    page.get_by_role("button", name="Revoke by hand").click()
+    expect(page.get_by_role("button", name="Revoke by hand")).to_have_count(0)
+    assert ask(stack, key, "/api/batches") == "401"
+
+
+def ask(stack: Stack, key: str, path: str) -> str:
+    """Return the status that a key gets."""
+    command = ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-u", f"api:{key}", f"{stack.address}{path}"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
 
 
 def send(stack: Stack, *words: str) -> str:

@@ -1,0 +1,149 @@
+"""The log of an import, line by line or rolled up, and the rows that its lines are about."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, url_for
+from flask.typing import ResponseReturnValue
+from marshmallow import fields as kinds, validate
+
+from catalog.batches import Batch
+from engine.missing import Missed, missed
+from engine.readers import FileRefused
+from engine.results import HEADER
+from engine.rollup import Group, roll_up
+from engine.searching import Wanted, matching, search
+from engine.source_rows import SourceRow, source_rows
+from errors import DigestUnknown, Refusal
+from pages import forms
+from pages.looks import page
+from pages.session import signed_in
+from routes import parts
+from routes.failed import file_of, layout_of, limits
+from routes.receipts import RunQuery, batch_with_run, pieces, stored
+from schemas.replies import SEVERITIES
+from schemas.requests import Text
+
+routes = Blueprint("log", __name__, url_prefix="/imports")
+
+_ROWS = 50
+_GROUPS = 100
+_SECONDS = 0.2  # so long a search may take before it shows what it has; the page then goes on by itself
+
+
+class LogQuery(RunQuery):
+    """Which lines of the log are wanted."""
+
+    severity = kinds.String(load_default=None, validate=validate.OneOf(SEVERITIES))
+    code = Text(load_default=None, validate=validate.Length(max=100))
+    column = Text(load_default=None, validate=validate.Length(max=200))
+    text = Text(load_default=None, validate=validate.Length(max=200))
+    cursor = kinds.Integer(load_default=len(HEADER), validate=validate.Range(min=len(HEADER), max=2**63 - 1))
+
+
+class RowsQuery(RunQuery):
+    """Which rows of which file are wanted, and which column is at fault."""
+
+    file = Text(required=True)
+    line = kinds.Integer(required=True, validate=validate.Range(min=1, max=2**53))
+    column = Text(load_default="")
+
+
+@routes.get("/<batch>/log")
+@signed_in("read")
+def show(batch: str) -> ResponseReturnValue:
+    """Show the log, or what of it is sought."""
+    query = forms.of_query(LogQuery())
+    return page("log.html", severities=SEVERITIES, query=query, **_page(batch_with_run(batch, query), query))
+
+
+@routes.get("/<batch>/log/rows")
+@signed_in("read", is_poll=True)
+def rows(batch: str) -> ResponseReturnValue:
+    """Give the next lines alone, for a search that goes on by itself."""
+    query = forms.of_query(LogQuery())
+    return page("log_rows.html", query=query, **_page(batch_with_run(batch, query), query))
+
+
+def _page(batch: Batch, query: dict[str, Any]) -> dict[str, Any]:
+    wanted = Wanted(query["severity"], query["code"], query["column"], query["text"])
+    start = query["cursor"]
+    found = search(pieces(batch, start), start, wanted, _ROWS, _SECONDS)
+    given = {name: value for name, value in query.items() if value is not None} | {"cursor": found.position}
+    size = batch.run.results_size if batch.run else None
+    return {
+        "batch": batch,
+        "rows": found.rows,
+        "is_end": found.is_end,
+        "is_cut": not found.is_end and len(found.rows) < _ROWS,
+        "searched": min(found.position / size, 1.0) if size else None,
+        "following": f"{url_for('pages.log.show', batch=batch.id)}?{urlencode(given)}",
+        "following_rows": f"{url_for('pages.log.rows', batch=batch.id)}?{urlencode(given)}",
+        "is_first": start == len(HEADER),
+    }
+
+
+@routes.get("/<batch>/errors")
+@signed_in("read", is_poll=True)
+def errors(batch: str) -> ResponseReturnValue:
+    """Give the errors rolled up, the most frequent first."""
+    found = batch_with_run(batch, forms.of_query(RunQuery()))
+    groups = _groups(found)
+    return page("errors.html", batch=found, groups=groups[:_GROUPS], more=len(groups) - _GROUPS)
+
+
+@routes.get("/<batch>/missing")
+@signed_in("read", is_poll=True)
+def missing(batch: str) -> ResponseReturnValue:
+    """Give what records refer to and is not there, with what is most like it."""
+    found = batch_with_run(batch, forms.of_query(RunQuery()))
+    return page("missing.html", batch=found, missing=_missing(found)[:_GROUPS])
+
+
+def _groups(batch: Batch) -> list[Group]:
+    digest = batch.run.results_digest if batch.run else None
+    return list(_groups_of(digest)) if digest else roll_up(matching(pieces(batch), Wanted("Error")))
+
+
+@lru_cache(maxsize=32)
+def _groups_of(results_digest: str) -> tuple[Group, ...]:
+    """Return the errors of finished results rolled up; kept, since the bytes of a digest never change."""
+    return tuple(roll_up(matching(stored(parts().spool.open(results_digest)), Wanted("Error"))))
+
+
+def _missing(batch: Batch) -> list[Missed]:
+    digest = batch.run.results_digest if batch.run else None
+    return list(_missing_of(digest)) if digest else missed(matching(pieces(batch), Wanted("Error")))[0]
+
+
+@lru_cache(maxsize=32)
+def _missing_of(results_digest: str) -> tuple[Missed, ...]:
+    return tuple(missed(matching(stored(parts().spool.open(results_digest)), Wanted("Error")))[0])
+
+
+@routes.get("/<batch>/row")
+@signed_in("read", is_poll=True)
+def row(batch: str) -> ResponseReturnValue:
+    """Give a row as it stands in its file, the cell at fault marked."""
+    query = forms.of_query(RowsQuery())
+    found = batch_with_run(batch, query)
+    try:
+        there = _row(found, query["file"], query["line"])
+    except DigestUnknown:
+        return page("row.html", row=None, column="", why="The file is no longer kept.")
+    except FileRefused as error:
+        raise Refusal(422, "file_refused", f"{query['file']}: {error}") from error
+    return page("row.html", row=there, column=query["column"], why="The row cannot be shown here: fetch the refused rows of its file.")
+
+
+def _row(batch: Batch, name: str, line: int) -> SourceRow | None:
+    file = file_of(batch, name)
+    layout, read = layout_of(batch.control, file)
+    if layout.is_sheet:
+        return None
+    with parts().spool.open(file.digest) as blob:
+        found = source_rows(blob, name, layout, [line], limits(), is_json_lines=read == "jsonl")
+    return found[0] if found else None

@@ -1,0 +1,44 @@
+"""The service itself: do its parts work, what waits, who works, how full the spool is, which tables the target has."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.metadata import version
+from platform import python_version
+
+from flask import Blueprint
+from flask.typing import ResponseReturnValue
+from redis.exceptions import RedisError
+
+import clock
+from catalog import care
+from errors import TargetUnavailable
+from jobs import queues
+from pages.looks import page
+from pages.session import signed_in
+from routes import health, parts
+
+routes = Blueprint("system", __name__, url_prefix="/system")
+
+_PACKAGES = ("flask", "gunicorn", "marshmallow", "rq", "redis", "sqlalchemy", "psycopg")
+
+
+@routes.get("")
+@signed_in("admin")
+def show() -> ResponseReturnValue:
+    """Show how the service fares."""
+    wired = parts()
+    try:
+        hints, workers = len(queues.hints(wired.redis)), sorted(queues.alive(wired.redis))
+    except RedisError:
+        hints, workers = None, []
+    try:
+        tables = [f"{schema}.{name}" if schema else name for schema, name in wired.tables().names()]
+    except TargetUnavailable:
+        tables = None
+    folder = wired.settings.spool_url.removeprefix("file:")
+    return page(
+        "system.html", ready=health.all_said(), hints=hints, workers=workers, tables=tables, now=clock.now(),
+        standing=care.standing(wired.catalog), disk=shutil.disk_usage(folder), python=python_version(),
+        packages={name: version(name) for name in _PACKAGES},
+    )  # fmt: skip
