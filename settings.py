@@ -283,6 +283,15 @@ class Settings:
         "Networks that are not public and that webhooks may reach all the same, on any port, and over http too: `10.1.0.0/16,fd00::/8`."
         " Whoever may import may then have requests sent there.",
     )
+    event_outbox_records: int = _setting(
+        count,
+        "100000",
+        "How many events of records may wait in the target for webhooks to take them, and as many more in the catalog;"
+        " an import with event handlers waits rather than let there be more.",
+    )
+    event_patience_seconds: float = _setting(
+        seconds, "900", "How long a webhook may take no events of records before it is disabled, so that no import waits for it for ever."
+    )
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")
 
     @classmethod

@@ -250,7 +250,7 @@ def sweep(settings: Settings, name: str, worker_pid: int) -> None:
     # In a thread of its own: a signal handler that sets an event may not interrupt the very code that waits for it.
     thread = threading.Thread(target=made.run, args=(is_over, worker_pid), name="sweep")
     thread.start()
-    Notices(made.catalog, store, settings).start(is_over)
+    Notices(made.catalog, store, settings).start(is_over, name)
     thread.join()
 
 

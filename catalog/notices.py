@@ -259,6 +259,13 @@ def counts(engine: Engine) -> dict[tuple[Kind, Progress], int]:
         return {(Kind(kind), Progress(state)): number for kind, state, number in connection.execute(query)}
 
 
+def waiting_events(engine: Engine) -> int:
+    """Return how many events of records wait to be delivered."""
+    waiting = (deliveries.c.state == Progress.WAITING) & deliveries.c.is_ordered
+    with reading(engine) as connection:
+        return int(connection.scalar(select(func.coalesce(func.sum(deliveries.c.events), 0)).where(waiting)) or 0)
+
+
 def forget_old(engine: Engine, before: datetime) -> int:
     """Delete the deliveries that were over before then; return how many."""
     with writing(engine) as connection:

@@ -126,6 +126,13 @@ def change_secret(engine: Engine, webhook_id: str) -> str:
     return secret
 
 
+def is_vouched_for(engine: Engine, known: Webhook) -> bool:
+    """Tell whether the key that made a webhook is valid still."""
+    with reading(engine) as connection:
+        row = connection.execute(select(keys).where(keys.c.id == known.key_id)).one_or_none()
+    return row is not None and _key(row).is_valid(clock.now())
+
+
 def note_success(engine: Engine, known: Webhook) -> None:
     """Note that a webhook has taken something."""
     if known.failing_since is not None:

@@ -1,4 +1,4 @@
-"""The head and the ledger: our two small tables in the target, which make every chunk count exactly once.
+"""The head and the ledger: our two small tables in the target, which make every chunk count exactly once; the outbox is made with them.
 
 A run's *head* holds its fence: the number that take_over raises, so that an older holder's chunks are refused from then on. The *ledger*
 has a row for each committed chunk, written in the transaction of the chunk's own rows, so that one is there if and only if the other is.
@@ -38,6 +38,9 @@ STEPS = {
             unprocessed integer NOT NULL, records integer NOT NULL, segment_digest text NOT NULL, segment bytea,
             committed_at timestamptz NOT NULL,
             PRIMARY KEY (run, chunk))""",
+        """CREATE TABLE {}events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run text NOT NULL, chunk integer NOT NULL,
+            part integer NOT NULL, events integer NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL,
+            UNIQUE (run, chunk, part))""",
     ],
     "sqlite": [
         """CREATE TABLE {}head (run TEXT PRIMARY KEY, fence INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
@@ -47,6 +50,8 @@ STEPS = {
             created INTEGER NOT NULL, updated INTEGER NOT NULL, deleted INTEGER NOT NULL, skipped INTEGER NOT NULL, errors INTEGER NOT NULL,
             unprocessed INTEGER NOT NULL, records INTEGER NOT NULL, segment_digest TEXT NOT NULL, segment BLOB,
             committed_at TEXT NOT NULL, PRIMARY KEY (run, chunk))""",
+        """CREATE TABLE {}events (id INTEGER PRIMARY KEY, run TEXT NOT NULL, chunk INTEGER NOT NULL, part INTEGER NOT NULL,
+            events INTEGER NOT NULL, body TEXT NOT NULL, created_at TEXT NOT NULL, UNIQUE (run, chunk, part))""",
     ],
 }
 PREFIX = {"postgresql": "lading.", "sqlite": "lading_"}

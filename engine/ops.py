@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -78,6 +79,9 @@ class Session(Protocol):
 
     def add_ledger(self, entry: LedgerEntry) -> None:
         """Write a chunk's ledger row, in the transaction of its rows."""
+
+    def add_events(self, run: str, chunk: int, pages: Iterator[tuple[int, str]]) -> None:
+        """Write what a chunk has done to its records into the outbox, in the transaction of its rows; see engine.outbox."""
 
     def settle(self) -> Fault | None:
         """Try every constraint that waits for the commit; say which one fails."""

@@ -38,6 +38,14 @@ class RunFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbox:
+    """How the events of records are written."""
+
+    most: int  # events that may wait; the run waits rather than let there be more
+    on_wait: Callable[[], None] = lambda: None  # called while it waits
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """All that is to be known to carry a run out."""
 
@@ -54,6 +62,7 @@ class RunOrder:
     chunk_records: int = 5_000
     chunk_bytes: int = 8 * 1024 * 1024
     writers: int = 2
+    outbox: Outbox | None = None  # where each change of a record is told; None: nowhere
 
     @property
     def is_one_transaction(self) -> bool:

@@ -7,11 +7,12 @@ last word. AllOrNone and dry runs: one transaction for all; broken off, they sta
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from threading import Lock
 
-from engine import results
+from engine import events, results
 from engine.apply import Verdicts, apply
 from engine.chunk import Chunk
 from engine.control.collection import compile_shape
@@ -33,6 +34,8 @@ from engine.writers import Writers
 from errors import TargetUnavailable
 
 __all__ = ["RunFile", "RunOrder", "RunResult", "State", "Stop", "Store", "carry_out", "clear"]
+
+ROOM_POLL_SECONDS = 0.2  # how often a run that waits for room in the outbox looks for it
 
 
 def carry_out(
@@ -97,6 +100,7 @@ class _Run:
         self.tables: Tables | None = None  # as they are when the first record names one
         self.resolver = Resolver(self.reading.written_from)
         self.fence = 0
+        self.under_way: dict[int, int] = {}  # records by chunk, of those that were given to the writers
         self.lock = Lock()
 
     def carry_out(self) -> RunResult:
@@ -137,9 +141,10 @@ class _Run:
                 for chunk in chunks:
                     if chunk.number in self.entries:
                         continue
-                    stop = self.should_stop()
+                    stop = self._wait_for_room(len(chunk)) if self.order.outbox else self.should_stop()
                     if stop:
                         break
+                    self.under_way[chunk.number] = len(chunk)
                     writers.submit(chunk, self._convert(chunk))
                 else:
                     chunk = None
@@ -154,6 +159,22 @@ class _Run:
             return self._end_stopped(stop, chunk, chunks)
         return self._result("completed")
 
+    def _wait_for_room(self, records: int) -> Stop | None:
+        """Wait until the outbox has room for so many events more; return why the run is to stop meanwhile, if it is.
+
+        A run of one transaction waits before it only: nobody could take its events away before they are committed.
+        """
+        room = self.order.outbox
+        while not (stop := self.should_stop()) and room is not None:
+            with self.lock:  # before the outbox is asked: what is committed in between counts twice, and never not at all
+                self.under_way = {number: size for number, size in self.under_way.items() if number not in self.entries}
+            waiting = sum(self.under_way.values()) + self.target.events_waiting()
+            if waiting == 0 or waiting + records <= room.most:
+                break
+            room.on_wait()
+            time.sleep(ROOM_POLL_SECONDS)
+        return stop
+
     def _convert(self, chunk: Chunk) -> list[Converted]:
         plan = self.reading.file_plan(chunk.file)
         context = Context(now=self.order.started_at, batch_id=self.order.batch_id, file_name=chunk.file_name)
@@ -163,13 +184,20 @@ class _Run:
         """Apply one chunk in its own transaction; its segment is durable before its rows are."""
         session.begin(self.order.run, self.fence)
         try:
-            entry = self._record(chunk, apply(session, self.resolver, chunk, converted))
+            entry = self._applied(session, chunk, converted)
             session.add_ledger(entry)
             session.commit()
         except BaseException:
             session.rollback()
             raise
         self._done(entry)
+
+    def _applied(self, session: Session, chunk: Chunk, converted: list[Converted], waits_for_commit: bool = False) -> LedgerEntry:
+        """Apply a chunk within the session's transaction, its events included; return its ledger row."""
+        verdicts = apply(session, self.resolver, chunk, converted, waits_for_commit)
+        if self.order.outbox is not None:
+            session.add_events(self.order.run, chunk.number, events.pages(chunk, converted, verdicts))
+        return self._record(chunk, verdicts)
 
     def _record(self, chunk: Chunk, verdicts: Verdicts) -> LedgerEntry:
         """Write a chunk's segment; return its ledger row."""
@@ -196,17 +224,16 @@ class _Run:
             return self._result("completed")
         self.store.drop_segments(self.order.run)
         chunks = self.reading.chunks()
-        stop: Stop | None = None
+        stop = self._wait_for_room(1) if self.order.outbox else None
         broken: Fault | None = None
         session = self.target.session()
         try:
             session.begin(self.order.run, self.fence, is_strict_constraints=self.order.execution == "PerRecord")
             for chunk in chunks:
-                stop = self.should_stop()
+                stop = stop or self.should_stop()
                 if stop:
                     break
-                waits = self.order.execution == "AllOrNone"
-                self._done(self._record(chunk, apply(session, self.resolver, chunk, self._convert(chunk), waits)))
+                self._done(self._applied(session, chunk, self._convert(chunk), self.order.execution == "AllOrNone"))
             else:
                 chunk = None
                 broken = session.settle() if self.order.execution == "AllOrNone" and not self.counts.errors else None

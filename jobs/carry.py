@@ -19,6 +19,7 @@ from engine.plan import Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
 from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetLocked, TargetUnavailable
+from jobs import events
 from jobs.hold import Hold
 from jobs.lease import Heart
 from jobs.order import order_of
@@ -159,7 +160,9 @@ class _Carrier:
         means, claim = self._means, self._claim
         plan = means.plans.get(claim.control)
         self._held = set(plan.tables)
-        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch)
+        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks)
+        if self._order.outbox is not None:
+            events.note_use(means.catalog)
 
         def note(counts: results.Counts) -> None:
             self._lease.counts, self._lease.progress, self._lease.status_msg = _counts(counts), progress(), ""
@@ -172,6 +175,9 @@ class _Carrier:
         ending = Ending(State(result.state), _counts(result.counts), said[:MESSAGE_CHARS], result.code, digest, size)
         ending.check()
         return ending
+
+    def _waits_for_webhooks(self) -> None:
+        self._lease.status_msg = "waits until webhooks have taken the events of earlier records"
 
     def _should_stop(self) -> Stop | None:
         is_cancel_wanted = self._lease.is_cancel_wanted()

@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from catalog import notices
 from catalog.batches import Batch
 from catalog.notices import Delivery, Kind, NewDelivery, Notice
+from engine.target import open_target
 from errors import LadingError
 from jobs import mail
+from jobs.events import Mover
 from jobs.report import Reporter, batch_with_run
 from jobs.webhooks import NotTaken, Undeliverable, tell, told_of_end
 from settings import Settings
@@ -33,6 +35,7 @@ LOOK_SECONDS = 1.0  # how often is looked for what is to be told
 HOLD_SECONDS = 600.0  # longer than a try can last; one that died is made again after this time
 MESSAGE_CHARS = 500
 REQUESTS_AT_ONCE = 4
+MOST_ORDERED_PAUSE_SECONDS = 60.0  # of record's events: an import may wait for them
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +55,12 @@ class Notices:
     pauses_seconds: Sequence[float] = PAUSES_SECONDS
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
-    def start(self, is_over: threading.Event) -> None:
-        """Begin to deliver, until `is_over`. The threads end with the process: what is cut off is tried again."""
+    def start(self, is_over: threading.Event, worker: str) -> None:
+        """Begin to deliver, beside the worker of this name, until `is_over`. What the end of the process cuts off is tried again."""
         # Several for requests, since some receivers let one wait.
-        for name, step in (("mail", self.tell_by_mail), *[("webhooks", self.tell_by_request)] * REQUESTS_AT_ONCE):
+        events = Mover(self.catalog, open_target(self.settings.target_url), self.settings, worker)
+        steps = [("mail", self.tell_by_mail), ("events", events.move)]
+        for name, step in (*steps, *[("webhooks", self.tell_by_request)] * REQUESTS_AT_ONCE):
             thread = threading.Thread(target=self._repeat, args=(is_over, step), name=f"notices-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -146,10 +151,12 @@ class Notices:
             log.info("batch %d: told by %s (%s)", held.batch_id, held.kind, held.id)
 
     def _put_off(self, held: Delivery, status: int | None, message: str, after_seconds: float = 0.0) -> None:
-        if held.tries > len(self.pauses_seconds):
+        # One of a row is never given up alone, since those behind it would overtake it: the webhook is disabled, after a while.
+        if held.tries > len(self.pauses_seconds) and not held.is_ordered:
             self._give_up(held, status, message)
             return
-        pause = self.pauses_seconds[held.tries - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter
+        pause = self.pauses_seconds[min(held.tries, len(self.pauses_seconds)) - 1]
+        pause = (min(pause, MOST_ORDERED_PAUSE_SECONDS) if held.is_ordered else pause) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter
         pause = max(pause, after_seconds)
         notices.put_off(self.catalog, held, pause, status, message[:MESSAGE_CHARS])
         if held.kind is Kind.WEBHOOK:  # the others to this receiver would only let us wait for it again

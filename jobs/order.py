@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from catalog.batches import Claim
+from catalog.batches import Claim, Mode
+from engine.order import Outbox
 from engine.plan import Plan
 from engine.readers import Limits
 from engine.run import RunFile, RunOrder
@@ -41,10 +42,13 @@ class Reading:
         return min(read / max(sum(self.sizes), 1), 0.99)
 
 
-def order_of(settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path) -> tuple[RunOrder, Callable[[], float]]:
+def order_of(
+    settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path, on_wait: Callable[[], None]
+) -> tuple[RunOrder, Callable[[], float]]:
     """Return the engine's order, and a function that tells the run's progress. The run takes the files as the control file orders them."""
     files = sorted(claim.files, key=lambda file: (_place(plan, file.name), file.position))
     reading = Reading(spool, [file.size for file in files])
+    tells = claim.options.has_event_handlers and claim.options.mode is Mode.IMPORT
     order = RunOrder(
         run=f"{claim.batch_id}-{claim.run}",
         batch_id=claim.batch_id,
@@ -61,6 +65,7 @@ def order_of(settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch
         limits=limits_of(settings),
         chunk_records=settings.chunk_records,
         chunk_bytes=settings.chunk_bytes,
+        outbox=Outbox(settings.event_outbox_records, on_wait) if tells else None,
     )
     return order, reading.progress
 

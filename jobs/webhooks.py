@@ -21,7 +21,7 @@ from jobs.report import link_of
 from schemas.replies import BatchReply
 from settings import Settings
 
-DISABLED_AFTER_SECONDS = 24 * 3600  # without anything taken, once it has failed
+DISABLED_AFTER_SECONDS = 24 * 3600.0  # without anything taken, once it has failed
 MOST_RETRY_AFTER_SECONDS = 6 * 3600
 
 log = logging.getLogger(__name__)
@@ -68,18 +68,22 @@ def tell(catalog: Engine, settings: Settings, held: Delivery) -> int:
     hook = webhooks.get(catalog, held.recipient)
     if hook is None or not hook.is_enabled or held.body is None:
         raise Undeliverable("the webhook is disabled or deleted")
+    if not webhooks.is_vouched_for(catalog, hook):
+        webhooks.disable(catalog, hook.id, "its key was revoked, or has expired")
+        raise Undeliverable("the webhook's key was revoked, or has expired")
     body = held.body.encode()
+    patience = settings.event_patience_seconds if held.is_ordered else DISABLED_AFTER_SECONDS
     try:
         answer = post(hook.url, body, signed(held.id, body, hook.secrets), reach_of(settings))
     except NotAllowed as refusal:
-        raise _failed(catalog, hook, str(refusal)) from refusal
+        raise _failed(catalog, hook, patience, str(refusal)) from refusal
     except (OSError, http.client.HTTPException) as error:
         # Not its words: they may tell of addresses and certificates inside the network.
-        raise _failed(catalog, hook, f"no reply ({type(error).__name__})") from error
+        raise _failed(catalog, hook, patience, f"no reply ({type(error).__name__})") from error
     if 200 <= answer.status < 300:
         webhooks.note_success(catalog, hook)
         return answer.status
-    raise _refused(catalog, hook, answer)
+    raise _refused(catalog, hook, patience, answer)
 
 
 def reach_of(settings: Settings) -> Reach:
@@ -87,18 +91,20 @@ def reach_of(settings: Settings) -> Reach:
     return Reach(settings.webhook_ports, settings.webhook_networks or ())
 
 
-def _refused(catalog: Engine, hook: Webhook, answer: Answer) -> LadingError:
+def _refused(catalog: Engine, hook: Webhook, patience_seconds: float, answer: Answer) -> LadingError:
     if answer.status == 410:
         webhooks.disable(catalog, hook.id, "the receiver answered 410 Gone")
         return Undeliverable("the receiver answered 410 Gone", 410)
     pause = min(answer.retry_after_seconds, MOST_RETRY_AFTER_SECONDS) if answer.status in (429, 503) else 0.0
-    return _failed(catalog, hook, f"the receiver answered {answer.status}", answer.status, pause)
+    return _failed(catalog, hook, patience_seconds, f"the receiver answered {answer.status}", answer.status, pause)
 
 
-def _failed(catalog: Engine, hook: Webhook, message: str, status: int | None = None, after_seconds: float = 0.0) -> LadingError:
-    """Note a failure; a webhook that has taken nothing for long is disabled."""
+def _failed(
+    catalog: Engine, hook: Webhook, patience_seconds: float, message: str, status: int | None = None, after_seconds: float = 0.0
+) -> LadingError:
+    """Note a failure; a webhook that has taken nothing for too long is disabled."""
     since = webhooks.note_failure(catalog, hook)
-    if clock.now() - since > timedelta(seconds=DISABLED_AFTER_SECONDS):
+    if clock.now() - since > timedelta(seconds=patience_seconds):
         reason = f"it has taken nothing since {since.isoformat(timespec='seconds')}: {message}"
         webhooks.disable(catalog, hook.id, reason)
         log.error("the webhook %s is disabled: %s", hook.id, reason)

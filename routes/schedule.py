@@ -58,8 +58,8 @@ def put_into_queue(batch: Batch, options: Options, *, refuse_if_busy: bool = Fal
 
 def options_of(given: dict[str, Any]) -> Options:
     """Return how a run is wanted, from the checked fields of a request."""
-    has_event_handlers = given.get("has_event_handlers", False)
-    return Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], has_event_handlers, given["start_at"])
+    handlers = given["has_event_handlers"]
+    return Options(Mode(given["mode"]), Execution(given["execution"]), given["is_ordered"], handlers, given["start_at"])
 
 
 def announce(batch_id: int, options: Options, reply: Response) -> None:

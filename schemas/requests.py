@@ -158,6 +158,10 @@ class ScheduleRequest(Request):
     is_ordered = fields.Boolean(
         data_key="ordered", load_default=False, metadata=about("Whether records with a smaller `GroupOrder` come first.")
     )
+    has_event_handlers = fields.Boolean(
+        data_key="withEventHandlers", load_default=False,
+        metadata=about("Whether webhooks are told of each record that is created, updated or deleted."),
+    )  # fmt: skip
     when_busy = choice(
         *WHEN_BUSY, data_key="whenBusy", load_default="queue",
         description="Whether to wait, or to be refused with 409, where another batch writes one of the tables or waits to.",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine import ledger, locks
+from engine import ledger, locks, outbox
 from engine.ledger import Dialect, LedgerEntry
 from engine.ledger_holder import this_process
+from engine.outbox import StoredPage
 from engine.tables import Column, Table, Tables, quote
 from errors import TargetUnavailable
 
@@ -103,6 +104,21 @@ class Target:
         """Drop a finished run's head and ledger."""
         with self._ours() as connection:
             ledger.forget(connection, run, self.dialect)
+
+    def events_waiting(self) -> int:
+        """Return how many events wait in the outbox."""
+        with self._ours() as connection:
+            return outbox.size(connection, self.dialect)
+
+    def oldest_events(self, most: int) -> list[StoredPage]:
+        """Return pages of the outbox, in the order of their writing."""
+        with self._ours() as connection:
+            return outbox.oldest(connection, most, self.dialect)
+
+    def drop_events(self, ids: Sequence[int]) -> None:
+        """Forget pages of the outbox; durable on return."""
+        with self._ours() as connection:
+            outbox.drop(connection, ids, self.dialect)
 
     def values_of(self, table: Table, column: Column, most: int) -> list[str]:
         """Return the values of a column as text, sorted, where no more than `most` rows have one; else []."""

@@ -66,9 +66,11 @@ class SetUp:
     execution: Execution
     ending: str  # of the files' names: csv or jsonl
     has_faults: bool
+    has_handlers: bool = False
 
     def __str__(self) -> str:
-        return f"{self.database} {self.execution} {self.ending}{' with refused records' if self.has_faults else ''}"
+        more = (" with refused records" if self.has_faults else "") + (" with event handlers" if self.has_handlers else "")
+        return f"{self.database} {self.execution} {self.ending}{more}"
 
     def is_as_expected(self, left: Left) -> bool:
         """Tell whether a batch that nothing disturbed ended as its records deserve: a comparison with less would prove nothing."""
@@ -76,6 +78,8 @@ class SetUp:
         if self.execution is Execution.ALL_OR_NONE and self.has_faults:
             return (left.state, counts.errors + counts.unprocessed, counts.success) == ("failed", counts.input, 0) and counts.errors > 5
         faults_fit = (counts.errors > 5) == self.has_faults
+        if left.events.total() != (counts.success if self.has_handlers else 0):
+            return False
         return left.state == "completed" and counts.unprocessed == 0 and counts.created > 140 and counts.updated > 10 and faults_fit
 
 
@@ -85,7 +89,7 @@ SET_UPS = [
     for execution, faults in ((Execution.PER_RECORD, (True,)), (Execution.ALL_OR_NONE, (False, True)))
     for ending in ("csv", "jsonl")
     for has_faults in faults
-]
+] + [SetUp(database, Execution.PER_RECORD, "csv", True, has_handlers=True) for database in ("sqlite", "postgresql")]
 
 
 @dataclass
@@ -98,6 +102,7 @@ class Left:
     entries: Counter[Any]
     results: list[str]  # the lines, each drawn id replaced by the row that it leads to
     remains: int  # rows of head and ledger, and segments
+    events: Counter[Any] = field(default_factory=Counter)  # of records, in the outbox; drawn ids replaced as in the results
 
 
 @dataclass
@@ -178,7 +183,9 @@ class Matrix:
             digest = store(data)
             files.add(engine, digest, len(data), key_id="k1", name=name)
             batches.attach(engine, self.batch_id, name, digest)
-        batches.schedule(engine, self.batch_id, Options(execution=self.set_up.execution), tables)
+        batches.schedule(
+            engine, self.batch_id, Options(execution=self.set_up.execution, has_event_handlers=self.set_up.has_handlers), tables
+        )
         engine.dispose()
 
     def close(self) -> None:
@@ -245,25 +252,28 @@ class Matrix:
         batch = batches.get(engine, self.batch_id)
         engine.dispose()
         assert batch is not None and batch.run is not None
-        things, entries, ledger = (list(_rows(environment["TARGET_URL"], query)) for query in self._queries())
+        things, entries, ledger, pages = (list(_rows(environment["TARGET_URL"], query)) for query in self._queries())
         by_id = {str(row[0]): row[1:] for row in entries}
         lines = []
         if batch.run.results_digest is not None:
             with spool.open(batch.run.results_digest) as file:
                 lines = [_with_row(line, by_id) for line in file.read().decode().splitlines()]
         remains = ledger[0][0] + len(spool.segments(f"{self.batch_id}-{batch.run.number}"))
-        return Left(str(batch.state), batch.counts, Counter(things), Counter(row[1:] for row in entries), lines, remains)
+        events = Counter(_told(event, by_id) for (page,) in pages for event in json.loads(page))
+        return Left(str(batch.state), batch.counts, Counter(things), Counter(row[1:] for row in entries), lines, remains, events)
 
     def _queries(self) -> Iterator[str]:
         prefix = "lading_" if self.set_up.database == "sqlite" else "lading."
         yield "SELECT code, size FROM things"
         yield "SELECT id, thing, note FROM entries"
         yield f"SELECT (SELECT count(*) FROM {prefix}ledger) + (SELECT count(*) FROM {prefix}head)"
+        yield f"SELECT body FROM {prefix}events"
 
     def _compare(self, left: Left, tally: Tally, what: str) -> None:
         expected = self.reference
-        lost = (expected.things - left.things).total() + (expected.entries - left.entries).total()
-        doubled = (left.things - expected.things).total() + (left.entries - expected.entries).total()
+        kinds = ("things", "entries", "events")
+        lost = sum((getattr(expected, kind) - getattr(left, kind)).total() for kind in kinds)
+        doubled = sum((getattr(left, kind) - getattr(expected, kind)).total() for kind in kinds)
         receipts = sum(a != b for a, b in zip(left.results, expected.results, strict=False))
         receipts += abs(len(left.results) - len(expected.results)) + (left.counts != expected.counts)
         is_unfinished = left.state != expected.state
@@ -291,6 +301,12 @@ def _with_row(line: str, by_id: dict[str, tuple[Any, ...]]) -> str:
     """Put the row that a drawn id leads to in its place: ids may differ from run to run, their rows may not."""
     start, row_id, file = line.rsplit(",", 2)
     return f"{start},{by_id.get(row_id, 'no such row') if row_id and file.startswith('entries') else row_id},{file}"
+
+
+def _told(event: dict[str, Any], by_id: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return what tells an event from others, whatever ids were drawn."""
+    row = by_id.get(event["id"], "no such row") if event["entity"] == "Entry" else event["id"]
+    return event["type"], event["entity"], row, event["line"], *sorted(event["values"].items())
 
 
 def _files(set_up: SetUp) -> dict[str, bytes]:

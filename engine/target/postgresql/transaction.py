@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from engine import ledger
+from engine import ledger, outbox
 from engine.faults import Fault
 from engine.target.postgresql import refusals, rowloop
 from engine.target.postgresql.copytext import encode
@@ -60,6 +60,11 @@ class Transaction:
             if self._entry is not None:
                 ledger.add(self._cursor, self._entry, "postgresql")
             self._entry = entry
+
+    def add_events(self, run: str, chunk: int, pages: Iterator[outbox.Page]) -> None:
+        """Write the chunk's events."""
+        with self._unless_about_data():
+            outbox.add(self._cursor, run, chunk, pages, "postgresql")
 
     def settle(self) -> Fault | None:
         """Try the deferred constraints now."""

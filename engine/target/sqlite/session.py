@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from engine import ledger, locks
+from engine import ledger, locks, outbox
 from engine.faults import DEFERRED_VIOLATED, Fault, fault
 from engine.ledger import LedgerEntry
 from engine.ops import Found, Ops, Outcomes
@@ -70,6 +70,11 @@ class SqliteSession:
         """Write the chunk's ledger row."""
         with self._or_unavailable():
             ledger.add(self.connection, entry, "sqlite")
+
+    def add_events(self, run: str, chunk: int, pages: Iterator[outbox.Page]) -> None:
+        """Write the chunk's events."""
+        with self._or_unavailable():
+            outbox.add(self.connection, run, chunk, pages, "sqlite")
 
     def settle(self) -> Fault | None:
         """Try the deferred foreign keys of the tables that were written."""
