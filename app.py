@@ -97,7 +97,7 @@ def wire(settings: Settings) -> Parts:
     return Parts(
         settings=settings,
         catalog=catalog.connect(settings.catalog_url),
-        spool=open_spool(settings.spool_url),
+        spool=open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes),
         redis=queues.connect(settings.redis_url),
         compile=compiled,
         waiters=BoundedSemaphore(settings.web_threads // 2),
@@ -123,7 +123,7 @@ def say_if_spool_is_another(settings: Settings) -> None:
     """
     engine = catalog.connect(settings.catalog_url)
     try:
-        marker = open_spool(settings.spool_url).marker()
+        marker = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes).marker()
         if markers.record_marker(engine, "spool", marker) != marker:
             log.error("SPOOL_URL is not the spool that the catalog knows: all web and worker processes must share one")
     except (SQLAlchemyError, OSError, LadingError) as error:

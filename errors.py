@@ -90,6 +90,10 @@ class SpoolFull(LadingError):
     """The spool's disk has no room for what was being stored; nothing of it was kept."""
 
 
+class SpoolUnavailable(LadingError, OSError):
+    """The object store that holds the spool fails, or cannot be reached; what was being stored may be sent again."""
+
+
 class DigestMismatch(LadingError):
     """Bytes do not have the digest that was said of them; nothing was stored, or what is stored was altered."""
 

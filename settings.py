@@ -85,10 +85,18 @@ def database(text: str) -> str:
 
 
 def spool(text: str) -> str:
-    """Read the spool's URL: a folder that the web and the worker processes share."""
+    """Read the spool's URL: a folder or a bucket that the web and the worker processes share.
+
+    >>> spool("s3://bucket/prefix")
+    's3://bucket/prefix'
+    """
+    if re.fullmatch(r"(s3|gs)://[^/?#]+(/[^?#]*)?|az://[^/?#]+/[^/?#]+(/[^?#]*)?", text):
+        return text
     path = text.removeprefix("file:")
     if path == text or not path.strip("/"):
-        raise ValueError("file:relative/folder, file:/absolute/folder")
+        raise ValueError(
+            "file:relative/folder, file:/absolute/folder, s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
+        )
     return text
 
 
@@ -202,7 +210,16 @@ class Settings:
         also="DATABASE_URL",
         is_secret=True,
     )
-    spool_url: str = _setting(spool, "file:var/spool", "The folder of uploaded files and results. Web and worker processes must share it.")
+    spool_url: str = _setting(
+        spool,
+        "file:var/spool",
+        "The folder of uploaded files and results, or a bucket: `s3://bucket/prefix`, `gs://...`, `az://...`. Web and worker processes must"
+        " share it.",
+    )
+    spool_cache: str = _setting(
+        str, "var/spool-cache", "Of a spool in a bucket: the local folder for copies of what was read or sent, and for what is on its way."
+    )
+    spool_cache_bytes: int = _setting(size, "5 GiB", "How much those copies may take together. What is on its way comes on top.")
     redis_url: str = _setting(
         redis,
         "redis://127.0.0.1:6379/0",

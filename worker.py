@@ -245,7 +245,7 @@ def sweep(settings: Settings, name: str, worker_pid: int) -> None:
     is_over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: is_over.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store, redis = open_spool(settings.spool_url), queues.connect(settings.redis_url)
+    store, redis = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes), queues.connect(settings.redis_url)
     made = Sweep(catalog.connect(settings.catalog_url), store, redis, name, settings)
     # In a thread of its own: a signal handler that sets an event may not interrupt the very code that waits for it.
     thread = threading.Thread(target=made.run, args=(is_over, worker_pid), name="sweep")

@@ -43,7 +43,7 @@ class Site:
     @property
     def spool(self) -> Spool:
         """Return the spool."""
-        return open_spool(self.settings.spool_url)
+        return open_spool(self.settings.spool_url, self.settings.spool_cache, self.settings.spool_cache_bytes)
 
     def upgrade(self) -> None:
         """Make our tables in catalog and target."""

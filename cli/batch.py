@@ -96,7 +96,7 @@ def _opened(settings: Settings) -> Iterator[_Means]:
         elif found != wanted:
             raise click.ClickException("the catalog is of another version: run `flask db upgrade`")
         try:
-            store = open_spool(settings.spool_url)
+            store = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes)
             is_ours = markers.record_marker(engine, "spool", marker := store.marker()) == marker
         except (OSError, LadingError) as error:
             raise Unreachable(f"the spool cannot be used: {error}") from error

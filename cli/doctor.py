@@ -115,7 +115,7 @@ def _target(settings: Settings) -> Iterator[_Found]:
 
 
 def _spool(settings: Settings) -> Iterator[_Found]:
-    store = open_spool(settings.spool_url)
+    store = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes)
     with store.receive() as receiver:
         receiver.write(_PROBE)
         digest, _ = receiver.commit()
@@ -147,7 +147,10 @@ def _redis(settings: Settings) -> Iterator[_Found]:
         workers = queues.alive(redis)
         if not workers:
             yield Health.DOUBTFUL, "no worker has given a sign of life", "Start one: python worker.py."
-        elif any(marker != open_spool(settings.spool_url).marker() for marker in workers.values()):
+        elif any(
+            marker != open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes).marker()
+            for marker in workers.values()
+        ):
             yield Health.WRONG, "a worker sees another spool", "All web and worker processes must share one: SPOOL_URL."
         else:
             yield Health.OK, f"{len(workers)} workers live"

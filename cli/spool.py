@@ -87,6 +87,6 @@ def _broken(store: Spool) -> tuple[list[str], int]:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Spool]:
     try:
-        yield open_spool(settings.spool_url)
+        yield open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes)
     except (OSError, LadingError) as error:
         raise Unreachable(f"the spool failed: {error}") from error

@@ -18,7 +18,17 @@ from engine import results, run as engine
 from engine.plan import Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
-from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, LadingError, LeaseLost, SpoolFull, TargetLocked, TargetUnavailable
+from errors import (
+    ControlFileInvalid,
+    DigestMismatch,
+    DigestUnknown,
+    LadingError,
+    LeaseLost,
+    SpoolFull,
+    SpoolUnavailable,
+    TargetLocked,
+    TargetUnavailable,
+)
 from jobs import events
 from jobs.hold import Hold
 from jobs.lease import Heart
@@ -39,9 +49,15 @@ TROUBLES: dict[type[Exception], str] = {
     TargetLocked: "another session keeps the target locked",
     TargetUnavailable: "the target fails",
     SpoolFull: "there is no room for the results",
+    SpoolUnavailable: "the spool cannot be reached",
 }
+OUTAGES = (TargetUnavailable, SpoolFull, SpoolUnavailable)
 AGAIN = "; the run is tried again"
-GIVEN_UP = {"target_unavailable", "disk_full"}  # codes of runs that failed for reasons that are not the data's, again and again
+GIVEN_UP = {
+    "target_unavailable",
+    "spool_unavailable",
+    "disk_full",
+}  # codes of runs that failed for reasons that are not the data's, again and again
 
 log = logging.getLogger(__name__)
 _carried: dict[str, int] = {}
@@ -80,7 +96,7 @@ class Means:
 def carry(means: Means, claim: Claim) -> Claim | None:
     """Carry a claimed batch out to its end, and claim the next; or hand it back, and return None.
 
-    Raises TargetUnavailable or SpoolFull after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease
+    Raises one of OUTAGES after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease
     then runs out, and the next worker goes on from the ledger.
     """
     _carried.update(batch_id=claim.batch_id, run=claim.run)
@@ -107,7 +123,7 @@ class _Carrier:
         except LanesWanted as wanted:
             self._hand_back(wanted.tables, is_counted=False)
             return None
-        except (TargetUnavailable, SpoolFull) as error:
+        except OUTAGES as error:
             self._hand_back(trouble=_trouble(error))
             raise
         if ending is None:
@@ -128,7 +144,7 @@ class _Carrier:
             code = next(code for kind, code in CODES.items() if isinstance(error, kind))
             log.warning("batch %d: %s: %s", self._claim.batch_id, code, error)
             return self._failed(code, str(error))
-        except (LanesWanted, LeaseLost, TargetUnavailable, SpoolFull, SQLAlchemyError):
+        except (LanesWanted, LeaseLost, *OUTAGES, SQLAlchemyError):
             raise
         except Exception:
             log.exception("batch %d: internal error", self._claim.batch_id)
@@ -140,7 +156,7 @@ class _Carrier:
         for attempt in range(1, attempts):
             try:
                 return self._attempt(self._should_stop)
-            except (TargetUnavailable, SpoolFull) as error:
+            except OUTAGES as error:
                 log.warning("batch %d: attempt %d of %d failed: %s", self._claim.batch_id, attempt, attempts, error)
                 self._lease.status_msg = _trouble(error) + AGAIN
                 self._pause(PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS)) - 1])
@@ -150,11 +166,12 @@ class _Carrier:
             if self._claim.attempts < attempts:
                 raise
             return self._failed("disk_full", str(error))
-        except TargetUnavailable as error:
+        except (TargetUnavailable, SpoolUnavailable) as error:
             if self._claim.attempts < attempts:
                 raise
-            log.error("batch %d: the target failed for the last time: %s", self._claim.batch_id, error)
-            return self._failed("target_unavailable", f"{_trouble(error)}, again and again; the worker's log tells more")
+            log.error("batch %d: failed for the last time: %s", self._claim.batch_id, error)
+            code = "target_unavailable" if isinstance(error, TargetUnavailable) else "spool_unavailable"
+            return self._failed(code, f"{_trouble(error)}, again and again; the worker's log tells more")
 
     def _attempt(self, should_stop: Callable[[], Stop | None]) -> Ending | None:
         means, claim = self._means, self._claim
@@ -274,7 +291,7 @@ class _Carrier:
                 log.warning("batch %d: its ledger stays: %s", self._claim.batch_id, error)
 
 
-def _trouble(error: TargetUnavailable | SpoolFull) -> str:
+def _trouble(error: TargetUnavailable | SpoolFull | SpoolUnavailable) -> str:
     return next(said for kind, said in TROUBLES.items() if isinstance(error, kind))
 
 

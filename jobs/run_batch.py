@@ -62,7 +62,10 @@ class Drain:
     def __init__(self, settings: Settings, worker: str, parent: int) -> None:
         self._settings, self._worker, self._parent = settings, worker, parent
         self._redis = queues.connect(settings.redis_url, REDIS_SECONDS)
-        self._catalog, self._spool = catalog.connect(settings.catalog_url), open_spool(settings.spool_url)
+        self._catalog, self._spool = (
+            catalog.connect(settings.catalog_url),
+            open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes),
+        )
         self._target = open_target(settings.target_url)
         plans = Plans(self._spool, self._target)
         self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)

@@ -19,6 +19,7 @@ from errors import (
     Problem,
     Refusal,
     SpoolFull,
+    SpoolUnavailable,
     TargetUnavailable,
     TooLarge,
     UploadHeld,
@@ -129,6 +130,8 @@ def _refusal_of(error: Exception) -> Refusal | None:
             return Refusal(413, "too_large", f"The upload is {error}.")
         case SpoolFull():
             return Refusal(507, "spool_full", "The spool has no room for this; nothing was stored.")
+        case SpoolUnavailable():
+            return Refusal(503, "spool_unavailable", "The spool cannot be reached; try again.", headers=retry)
         case DigestUnknown():
             return Refusal(410, "no_longer_kept", "The bytes of this are no longer kept.")
         case UploadUnknown():

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
 from urllib.parse import unquote
 
 from errors import SettingInvalid
 
+IN_BUCKETS = ("s3://", "gs://", "az://")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -148,8 +150,15 @@ class Spool(Protocol):
         """Delete what broken-off uploads left, if nobody writes to it any more; return how many there were."""
 
 
-def open_spool(url: str) -> Spool:
-    """Open the spool that a URL names: `file:var/spool`, `file:/abs/spool` or `file:///abs/spool`. Raises SettingInvalid."""
+def open_spool(url: str, local: str = "var/spool-cache", cache_bytes: int = 5 * 1024**3) -> Spool:
+    """Open the spool that a URL names: `file:var/spool`, `file:/abs/spool` or `file:///abs/spool`, or a bucket. Raises SettingInvalid.
+
+    Of a bucket, the local folder keeps copies, of at most `cache_bytes`, and what is on its way.
+    """
+    if url.startswith(IN_BUCKETS):
+        from spool.objects import ObjectSpool
+
+        return ObjectSpool(url, Path(local), cache_bytes)
     from spool.directory import DirectorySpool
 
     scheme, _, path = url.partition(":")
@@ -157,5 +166,5 @@ def open_spool(url: str) -> Spool:
         host, slash, rest = path[2:].partition("/")
         path = slash + rest if host in ("", "localhost") else ""
     if scheme != "file" or not path:
-        raise SettingInvalid(f"SPOOL_URL is {url!r}; allowed: file:var/spool (relative) or file:/absolute/path")
+        raise SettingInvalid(f"SPOOL_URL is {url!r}; allowed: file:var/spool (relative), file:/absolute/path, s3://bucket/prefix")
     return DirectorySpool(unquote(path))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import spool
 from errors import DigestMismatch, DigestUnknown
-from spool.files import full_disk_told, make_folder, put, sync_folder
+from spool.files import full_disk_told, make_folder, put, remove_abandoned, sync_folder
 from spool.receiver import DirectoryReceiver
 from spool.resumable import DirectoryUploads
 
@@ -158,7 +158,7 @@ class DirectorySpool:
     def sweep_partials(self, older_than_seconds: float) -> int:
         """Delete what broken-off uploads left, if nobody writes to it any more; return how many there were."""
         limit = time.time() - older_than_seconds
-        return sum(_remove_abandoned(path, limit) for path in (self._root / "partial").iterdir())
+        return sum(remove_abandoned(path, limit) for path in (self._root / "partial").iterdir())
 
     # Places -----------------------------------------------------------------------------------------------------
     def _place(self, digest: str) -> Path:
@@ -190,18 +190,3 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a run or a segment")
     return name
-
-
-def _remove_abandoned(partial: Path, limit: float) -> bool:
-    """Delete one partial file that is older than `limit` (seconds since the epoch) and that no process holds a lock on."""
-    with suppress(FileNotFoundError, BlockingIOError):
-        fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if os.fstat(fd).st_mtime > limit:
-                return False
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            partial.unlink()
-            return True
-        finally:
-            os.close(fd)
-    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,3 +54,18 @@ def put(partial: Path, fd: int, place: Path) -> None:
     make_folder(place.parent)
     partial.replace(place)
     sync_folder(place.parent)
+
+
+def remove_abandoned(partial: Path, limit: float) -> bool:
+    """Delete one partial file that is older than `limit` (seconds since the epoch) and that no process holds a lock on."""
+    with suppress(FileNotFoundError, BlockingIOError):
+        fd = os.open(partial, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_mtime > limit:
+                return False
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
+            return True
+        finally:
+            os.close(fd)
+    return False

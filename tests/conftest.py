@@ -22,6 +22,7 @@ import redis
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 from settings import Settings
 from tests import postgresql
+from tests.object_store import ObjectStore, running as object_store_running
 
 NUMBERS = itertools.count(1)
 
@@ -121,6 +122,21 @@ def redis_url(valkey: redis.Redis) -> str:
     valkey.flushall()
     options = valkey.connection_pool.connection_kwargs
     return f"redis://{options['host']}:{options['port']}/0"
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """Give an S3 server of this test process's own."""
+    with object_store_running() as store:
+        yield store
+
+
+@pytest.fixture
+def bucket_url(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the URL of an empty prefix of a bucket, and put what its server asks for into the environment."""
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://lading/test{next(NUMBERS)}-{os.getpid()}"
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Site:
         self.settings = Settings.from_environment(self.environment)
         migrate.upgrade(self.settings.catalog_url)
         self.catalog = catalogs.connect(self.settings.catalog_url)
-        self.spool = open_spool(self.settings.spool_url)
+        self.spool = open_spool(self.settings.spool_url, self.settings.spool_cache, self.settings.spool_cache_bytes)
         target = open_target(self.settings.target_url)
         self.execute(TABLE.format(id=IDS[target.dialect]))
         target.create_ledger()
