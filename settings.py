@@ -239,7 +239,7 @@ class Settings:
     secret_key: str | None = _setting(
         secret,
         None,
-        "Signs what is kept outside the catalog. Nothing is so far: sessions of the pages are in the catalog, so it may be left unset.",
+        "Signs the addresses of direct uploads, which there are none of without it. Sessions of the pages are in the catalog.",
         is_secret=True,
     )
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
