@@ -259,6 +259,9 @@ class Settings:
         count, "60", "How long a file sent by a handle, and to no directory, is kept. A batch that is made of it keeps it for longer."
     )
     keep_results_days: int = _setting(count, "365", "How long the results of a run are kept after its end. Its counts are kept for good.")
+    keep_batches_days: int | None = _setting(
+        count, None, "How long a batch is kept after the end of its last run, its status and counts with it. Unset: for good."
+    )
     max_control_bytes: int = _setting(size, "1 MiB", "The largest control file.")
     max_field_chars: int = _setting(count, "1048576", "The longest cell of a file, in characters.")
     max_columns: int = _setting(count, "2000", "The most columns that a line may have.")

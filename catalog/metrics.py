@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Float, and_, case, cast, exists, extract, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Float, and_, case, cast, exists, extract, func, or_, select, true
 
 import clock
 from catalog.database import UtcDateTime, reading
 from catalog.states import State
-from catalog.tables import batch_files, batches, deliveries, files, runs, uploads
+from catalog.tables import batch_files, batches, deliveries, files, runs, tallies, uploads
 
 RUN_BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)  # seconds
 WAIT_BOUNDS = (0.05, 0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)  # seconds
@@ -42,7 +43,28 @@ class Family:
 def families(engine: Engine) -> list[Family]:
     """Return all figures, as they are at one moment."""
     with reading(engine) as connection:
-        return [family for part in (_of_batches, _of_runs, _of_times, _of_bytes, _of_deliveries) for family in part(connection)]
+        past = {(row.name, row.labels): row.value for row in connection.execute(select(tallies))}
+        now = [family for part in (_of_batches, _of_bytes, _of_deliveries) for family in part(connection)]
+        return [*(_added(family, past) for family in counted(connection)), *now]
+
+
+def counted(connection: Connection, which: ColumnElement[bool] | None = None) -> list[Family]:
+    """Return what only grows as long as no batch is deleted: counters and histograms, of all runs or of these."""
+    where = true() if which is None else which
+    return [family for part in (_of_runs, _of_times, _of_input) for family in part(connection, where)]
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """Return labels as the tallies have them."""
+    return json.dumps(dict(labels), sort_keys=True)
+
+
+def _added(family: Family, past: dict[tuple[str, str], float]) -> Family:
+    """Add what batches counted for that were deleted since."""
+    kept = {(family.name + sample.suffix, labels_text(sample.labels)): sample for sample in family.samples}
+    more = {key: Sample(value, json.loads(key[1])) for key, value in past.items() if key[0] == family.name and key not in kept}
+    added = [replace(sample, value=sample.value + past.get(key, 0)) for key, sample in kept.items()]
+    return replace(family, samples=[*added, *more.values()])
 
 
 def _of_batches(connection: Connection) -> Iterator[Family]:
@@ -58,30 +80,30 @@ def _of_batches(connection: Connection) -> Iterator[Family]:
     yield Family("lading_oldest_wait_seconds", "gauge", "How long the batch has waited that has waited longest.", [Sample(waited, {})])
 
 
-def _of_runs(connection: Connection) -> Iterator[Family]:
+def _of_runs(connection: Connection, where: ColumnElement[bool]) -> Iterator[Family]:
     sums = [func.coalesce(func.sum(runs.c[name]), 0).label(name) for name in _OUTCOMES]
-    by_mode = connection.execute(select(runs.c.mode, *sums).group_by(runs.c.mode).order_by(runs.c.mode)).all()
+    by_mode = connection.execute(select(runs.c.mode, *sums).where(where).group_by(runs.c.mode).order_by(runs.c.mode)).all()
     records = [Sample(int(getattr(row, name)), {"mode": row.mode, "outcome": name}) for row in by_mode for name in _OUTCOMES]
     yield Family("lading_records_total", "counter", "Records by what became of them.", records)
-    ended = select(runs.c.mode, runs.c.state, func.count().label("many")).where(runs.c.state.in_(_ENDS))
+    ended = select(runs.c.mode, runs.c.state, func.count().label("many")).where(where, runs.c.state.in_(_ENDS))
     rows = connection.execute(ended.group_by(runs.c.mode, runs.c.state).order_by(runs.c.mode, runs.c.state)).all()
     ends = [Sample(row.many, {"mode": row.mode, "state": row.state}) for row in rows]
     yield Family("lading_runs_total", "counter", "Runs that have ended, by how.", ends)
-    taken = connection.scalar(select(func.coalesce(func.sum(runs.c.takeovers), 0)))
+    taken = connection.scalar(select(func.coalesce(func.sum(runs.c.takeovers), 0)).where(where))
     about = "Leases that ran out, so that another worker took the batch over."
     yield Family("lading_lease_takeovers_total", "counter", about, [Sample(int(taken or 0), {})])
 
 
-def _of_times(connection: Connection) -> Iterator[Family]:
+def _of_times(connection: Connection, where: ColumnElement[bool]) -> Iterator[Family]:
     took = _seconds(connection, runs.c.started_at, runs.c.completed_at)
-    has_ended = runs.c.state.in_(_ENDS) & runs.c.started_at.is_not(None) & runs.c.completed_at.is_not(None)
+    has_ended = where & runs.c.state.in_(_ENDS) & runs.c.started_at.is_not(None) & runs.c.completed_at.is_not(None)
     about = "How long runs took, from their first claim to their end."
     yield Family("lading_run_seconds", "histogram", about, _histogram(connection, took, has_ended, RUN_BOUNDS))
     due = case((runs.c.start_at > runs.c.scheduled_at, runs.c.start_at), else_=runs.c.scheduled_at)
     waited = _seconds(connection, due, runs.c.started_at)
     about = "How long runs waited for a worker, and for their tables, once they were due."
     yield Family(
-        "lading_queue_wait_seconds", "histogram", about, _histogram(connection, waited, runs.c.started_at.is_not(None), WAIT_BOUNDS)
+        "lading_queue_wait_seconds", "histogram", about, _histogram(connection, waited, where & runs.c.started_at.is_not(None), WAIT_BOUNDS)
     )
 
 
@@ -103,10 +125,13 @@ def _histogram(connection: Connection, value: ColumnElement[float], where: Colum
     return [*buckets, Sample(many, {"le": "+Inf"}, "_bucket"), Sample(round(float(total), 3), {}, "_sum"), Sample(many, {}, "_count")]
 
 
-def _of_bytes(connection: Connection) -> Iterator[Family]:
+def _of_input(connection: Connection, where: ColumnElement[bool]) -> Iterator[Family]:
     of_run = runs.join(batch_files, batch_files.c.batch_id == runs.c.batch_id).join(files, files.c.digest == batch_files.c.digest)
-    read = connection.scalar(select(func.coalesce(func.sum(files.c.size), 0)).select_from(of_run).where(runs.c.state.in_(_ENDS)))
+    read = connection.scalar(select(func.coalesce(func.sum(files.c.size), 0)).select_from(of_run).where(where, runs.c.state.in_(_ENDS)))
     yield Family("lading_input_bytes_total", "counter", "Sizes of the files of runs that have ended.", [Sample(int(read or 0), {})])
+
+
+def _of_bytes(connection: Connection) -> Iterator[Family]:
     is_kept = exists().where(uploads.c.digest == files.c.digest)
     data = connection.scalar(select(func.coalesce(func.sum(files.c.size), 0)).where(is_kept))
     results = connection.scalar(select(func.coalesce(func.sum(runs.c.results_size), 0)).where(runs.c.results_digest.is_not(None)))

@@ -250,6 +250,15 @@ idempotency = Table(
     Index("ix_idempotency_started_at", "started_at"),
 )
 
+# What the figures of /metrics must go on counting of batches that were deleted.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("labels", String, primary_key=True),  # a JSON object
+    Column("value", Float, nullable=False),
+)
+
 markers = Table(
     "markers",
     metadata,

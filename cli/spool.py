@@ -48,7 +48,8 @@ def group(settings: Settings) -> click.Group:
             if (until := holds.held_until(engine)) is not None:
                 raise click.ClickException(f"a backup is being made: nothing is deleted until {until:%Y-%m-%dT%H:%M:%SZ}")
             deleted = retention.everything(engine, store, settings)
-        lines = [f"{deleted.uploads} uploads that broke off", f"{len(deleted.files)} files", f"the results of {deleted.results} runs"]
+        lines = [f"{deleted.uploads} uploads that broke off", f"{len(deleted.files)} files", f"{deleted.batches} batches"]
+        lines.append(f"the results of {deleted.results} runs")
         put(is_json, asdict(deleted), "\n".join([*lines, *(f"deleted {digest}" for digest in deleted.blobs)]))
 
     @made.command("hold")

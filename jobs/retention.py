@@ -15,7 +15,7 @@ from itertools import islice
 from sqlalchemy import Engine
 
 import clock
-from catalog import notices, retention
+from catalog import expiry, notices, retention
 from settings import Settings
 from spool import Spool
 
@@ -32,6 +32,7 @@ class Deleted:
 
     uploads: int = 0  # that broke off
     files: list[str] = field(default_factory=list)  # digests of data files whose time is over
+    batches: int = 0  # whose time is over
     results: int = 0  # runs whose results were kept long enough
     blobs: list[str] = field(default_factory=list)  # digests of what the spool no longer holds
 
@@ -42,6 +43,7 @@ def everything(catalog: Engine, spool: Spool, settings: Settings) -> Deleted:
     return Deleted(
         uploads=sum(each.uploads for each in done),
         files=[digest for each in done for digest in each.files],
+        batches=sum(each.batches for each in done),
         results=sum(each.results for each in done),
         blobs=[digest for each in done for digest in each.blobs],
     )
@@ -58,6 +60,17 @@ def broken_off_uploads(_catalog: Engine, spool: Spool, settings: Settings) -> De
 def temporary_files(catalog: Engine, spool: Spool, settings: Settings) -> Deleted:
     """Give up the handles whose time is over, and delete at once the bytes that nothing else refers to; return what that was."""
     return Deleted(blobs=_delete_unnamed(catalog, spool, retention.expire_handles(catalog), settings.temporary_minutes * 60))
+
+
+def old_batches(catalog: Engine, _spool: Spool, settings: Settings) -> Deleted:
+    """Delete the batches whose time is over; their files and results go with the next step, where nothing else refers to them."""
+    deleted = Deleted()
+    if settings.keep_batches_days is not None:
+        before = clock.now() - timedelta(days=settings.keep_batches_days)
+        while found := expiry.expire_batches(catalog, before):
+            deleted.batches += len(found)
+            log.info("deleted %d batches that ended %d days ago or earlier", len(found), settings.keep_batches_days)
+    return deleted
 
 
 def files_and_results(catalog: Engine, spool: Spool, settings: Settings) -> Deleted:
@@ -96,4 +109,4 @@ def deliveries(catalog: Engine, _spool: Spool, settings: Settings) -> Deleted:
     return Deleted()
 
 
-STEPS = (broken_off_uploads, temporary_files, files_and_results, deliveries)
+STEPS = (broken_off_uploads, temporary_files, old_batches, files_and_results, deliveries)

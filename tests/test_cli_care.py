@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from sqlalchemy import update
 
 import cli
 import clock
-from catalog import files, tables
+from catalog import batches, files, tables
 from catalog.database import writing
 from cli.base import Exit
 from engine.control import snapshot
@@ -122,14 +122,18 @@ def test_sweep_tells_what_it_deleted(web: Web) -> None:
         digest, size = receiver.commit()
     files.add(web.catalog, digest, size, key_id="k1", name="x.csv")
     kept = run(web.settings, "spool", "sweep", "--json")
-    assert json.loads(kept.stdout) == {"uploads": 0, "files": [], "results": 0, "blobs": []}
+    assert json.loads(kept.stdout) == {"uploads": 0, "files": [], "batches": 0, "results": 0, "blobs": []}
     ago = clock.now() - timedelta(days=web.settings.keep_files_days + 1)
     with writing(web.catalog) as connection:
         connection.execute(update(tables.files).values(used_at=ago))
     blob = Path(web.settings.spool_url.removeprefix("file:")) / "sha256" / digest[:2] / digest
     os.utime(blob, (ago.timestamp(),) * 2)
-    swept = run(web.settings, "spool", "sweep", "--json")
-    assert json.loads(swept.stdout) == {"uploads": 0, "files": [digest], "results": 0, "blobs": [digest]}
+    old = int(web.batch())
+    with writing(web.catalog) as connection:
+        connection.execute(update(tables.batches).values(created_at=ago))
+    swept = run(replace(web.settings, keep_batches_days=1), "spool", "sweep", "--json")
+    assert batches.get(web.catalog, old) is None
+    assert json.loads(swept.stdout) == {"uploads": 0, "files": [digest], "batches": 1, "results": 0, "blobs": [digest]}
     assert store.size(digest) is None
 
 

@@ -13,6 +13,7 @@ import yaml
 import clock
 from catalog import batches, keys, metrics
 from catalog.batches import Counts, Mode, Options, State
+from catalog.expiry import expire_batches
 from dev.stack import ROOT
 from tests.web_parts import Web, lite, web
 
@@ -44,10 +45,11 @@ def samples(text: str) -> dict[str, float]:
     return found
 
 
-def ended(web: Web, counts: Counts, mode: Mode = Mode.IMPORT, state: State = State.COMPLETED) -> int:
-    """Make a batch with one file of 28 bytes, and carry it out in name."""
-    batch_id = int(web.ready())
-    batches.schedule(web.catalog, batch_id, Options(mode), LANE)
+def ended(web: Web, counts: Counts, mode: Mode = Mode.IMPORT, state: State = State.COMPLETED, claims: int = 0) -> int:
+    """Make a batch with one file, unless one is given, and carry it out in name."""
+    batch_id = claims or int(web.ready())
+    if not claims:
+        batches.schedule(web.catalog, batch_id, Options(mode), LANE)
     claim = batches.claim(web.catalog, "w", 30)
     assert claim is not None
     assert batches.finish(web.catalog, batch_id, claim.fence, state=state, counts=counts)
@@ -89,6 +91,27 @@ def test_a_wait_and_a_take_over_show(web: Web, monkeypatch: pytest.MonkeyPatch) 
     found = samples(scraped(web))
     assert found["lading_lease_takeovers_total"] == 1
     assert 90 < found["lading_queue_wait_seconds_sum"] < 110
+
+
+def test_counters_outlive_batches(web: Web) -> None:
+    """What is deleted after its time is its batches' rows and nothing else: every counter and histogram stays as it was."""
+    ended(web, Counts(input=10, created=4, updated=3, skipped=1, errors=2))
+    ended(web, Counts(input=5, created=5), Mode.DRY_RUN)
+    before = samples(scraped(web))
+    waiting = int(web.ready())
+    batches.schedule(web.catalog, waiting, Options(), LANE)
+    web.ready()
+    soon = clock.now() + timedelta(seconds=1)
+    assert (len(expire_batches(web.catalog, soon)), expire_batches(web.catalog, soon)) == (3, [])
+    kept = batches.get(web.catalog, waiting)
+    assert kept is not None and kept.state is State.SCHEDULED
+    ended(web, Counts(input=1, created=1), claims=waiting)
+    after = samples(scraped(web))
+    assert after['lading_batches{state="completed"}'] == 1
+    changed = {name for name, value in before.items() if after.get(name, 0) != value and ("_total" in name or "_count" in name)}
+    more = {'lading_records_total{mode="import",outcome="created"}', 'lading_runs_total{mode="import",state="completed"}'}
+    assert changed == more | {"lading_input_bytes_total", "lading_run_seconds_count", "lading_queue_wait_seconds_count"}
+    assert all(after[name] == before[name] + 1 for name in changed if name != "lading_input_bytes_total")
 
 
 def test_only_keys_that_read_everything_see_them(lite: Web) -> None:
