@@ -85,13 +85,14 @@ def test_filters_narrow_the_list_down(web: Web) -> None:
 
 
 def test_batches_of_an_import_queue_are_found(lite: Web) -> None:
-    """The longest origin that an import queue's batch may have narrows the list down too."""
+    """The longest origin that an import queue's batch may have narrows the list down too, and the link that its reply gave is its page."""
     lite.control(
         CONTROL.replace(b"airlines.csv: {entity: Airline, action: Merge, required: true}", b"DEFAULT: {entity: Airline, action: Merge}")
     )
     query = {"fileName": "ACME", "importProcessId": "airlines", "creationPath": "A" * 15}
-    assert lite.post("/API/WorkflowImportQueue/CreateBatch", b"{}", query_string=query, content_type="").status_code == 200
+    made = lite.post("/API/WorkflowImportQueue/CreateBatch", b"{}", query_string=query, content_type="").get_json()
     person = Person(lite, lite.key)
+    assert person.get(made["link"].removeprefix("http://localhost")).status_code == 200
     assert titles(person, f"/?origin=IMPORT_QUEUE_API:{'A' * 15}") == ["ACME"] and titles(person, "/?origin=AAA") == []
 
 

@@ -335,9 +335,13 @@ def test_numbers_keep_their_digits(lite_bulk: Web) -> None:
 
 
 def test_a_file_that_is_gone(lite_bulk: Web) -> None:
-    """Where a file is no longer kept, an error tells the values at fault, as far as the results have them."""
+    """Where a file is no longer kept, or its rows name their own entity, an error tells the values at fault that the results have."""
     execution = executed(lite_bulk)
     file = batches.files(lite_bulk.catalog, int(execution))[0]
     lite_bulk.app.extensions["lading"].spool.delete(file.digest, 0)
     errors = status(lite_bulk, execution, "&include_errors=true").get_json()["errors"]
     assert [e["id"] for e in errors] == ["", "", ""] and errors[0]["data_row"] == {"close_date": "20-jan-2020"}
+    lite_bulk.control(CONTROL.replace(b"DEFAULT: {entity: Opportunity, action: Merge}", b"DEFAULT:"))
+    data = b"#Entity,Action,opportunity_id,amount\nOpportunity,Merge,aw9,x\nNobody,Merge,aw9,1\n"
+    told = status(lite_bulk, executed(lite_bulk, data, "text/csv"), "&include_errors=true").get_json()
+    assert next((e["id"], e["data_row"]) for e in told["errors"]) == ("", {"amount": "x"}) and told["input_count"] == 2
