@@ -123,6 +123,7 @@ MENU = (  # what it leads to, what it says, and which permission it needs
     ("pages.controls.index", "Control files", "read"),
     ("pages.files.index", "Files", "read"),
     ("pages.keys.index", "Keys", "admin"),
+    ("pages.notices.index", "Notices", "admin"),
     ("pages.system.show", "System", "admin"),
 )
 _TEMPLATES.globals |= {"menu": MENU, "here": lambda: request.endpoint}

@@ -38,12 +38,17 @@ routes = Blueprint("webhooks", __name__, url_prefix="/api")
 @described(form=WebhookRequest, headers=("Idempotency-Key",), refuses=(409,), replies={200: Reply(WebhookMade)})
 def create_webhook() -> ResponseReturnValue:
     """Make a webhook that is told of the batches that the key may see; reply with its id and the secret that signs, shown this once."""
-    given, settings = fields.of_body(WebhookRequest()), parts().settings
+    made = make(fields.of_body(WebhookRequest()))
+    return replies.bare(f"{made.id} {made.secrets[0]}", _told(made) | {"secret": made.secrets[0]})
+
+
+def make(given: dict[str, Any]) -> Webhook:
+    """Make a webhook of the caller's from the checked fields of a request."""
+    settings = parts().settings
     if problem := problem_with(given["url"], settings.webhook_networks or (), settings.webhook_ports):
         raise Refusal(400, "request_invalid", "A webhook cannot have this address.", [Problem(problem, "url")])
     given |= {name: words(given[name]) for name in ("events", "controls", "entities")}
-    made = webhooks.create(parts().catalog, caller().id, **given)
-    return replies.bare(f"{made.id} {made.secrets[0]}", _told(made) | {"secret": made.secrets[0]})
+    return webhooks.create(parts().catalog, caller().id, **given)
 
 
 @routes.get("/webhooks")
@@ -62,7 +67,7 @@ def list_webhooks() -> ResponseReturnValue:
 @described(replies={200: Reply(WebhookReply, types=())})
 def get_webhook(webhook: str) -> ResponseReturnValue:
     """Tell what is known of a webhook, but for its secret."""
-    return replies.json(_told(_visible(webhook)))
+    return replies.json(_told(visible_webhook(webhook)))
 
 
 @routes.delete("/webhooks/<webhook>")
@@ -70,7 +75,7 @@ def get_webhook(webhook: str) -> ResponseReturnValue:
 @described(replies={204: Reply(types=())})
 def delete_webhook(webhook: str) -> ResponseReturnValue:
     """Delete a webhook; what waits for it is dropped."""
-    webhooks.remove(parts().catalog, _visible(webhook).id)
+    webhooks.remove(parts().catalog, visible_webhook(webhook).id)
     return replies.text("", 204)
 
 
@@ -81,9 +86,9 @@ def delete_webhook(webhook: str) -> ResponseReturnValue:
 def enable_webhook(webhook: str) -> ResponseReturnValue:
     """Tell a webhook again that was disabled, of what happens from now on."""
     fields.of_body(NoFields())
-    hook_id = _visible(webhook).id
+    hook_id = visible_webhook(webhook).id
     webhooks.enable(parts().catalog, hook_id)
-    return replies.bare("ENABLED", _told(_visible(hook_id)))
+    return replies.bare("ENABLED", _told(visible_webhook(hook_id)))
 
 
 @routes.post("/webhooks/<webhook>/secret")
@@ -93,7 +98,7 @@ def enable_webhook(webhook: str) -> ResponseReturnValue:
 def change_secret(webhook: str) -> ResponseReturnValue:
     """Give a webhook a new secret and reply with it; for a day requests are signed with the old one too."""
     fields.of_body(NoFields())
-    hook = _visible(webhook)
+    hook = visible_webhook(webhook)
     secret = webhooks.change_secret(parts().catalog, hook.id)
     return replies.bare(secret, {"id": hook.id, "secret": secret})
 
@@ -103,7 +108,7 @@ def change_secret(webhook: str) -> ResponseReturnValue:
 @described(query=DeliveriesQuery, replies={200: Reply(DeliveriesReply, says=("Next-Cursor",))})
 def list_webhook_deliveries(webhook: str) -> ResponseReturnValue:
     """List what a webhook was told, or is to be told, newest first."""
-    return _page(recipient=_visible(webhook).id)
+    return _page(recipient=visible_webhook(webhook).id)
 
 
 @routes.get("/batch/<batch>/deliveries")
@@ -121,13 +126,14 @@ def list_batch_deliveries(batch: str) -> ResponseReturnValue:
 def retry_delivery(webhook: str, delivery: str) -> ResponseReturnValue:
     """Tell a webhook anew what it was told before, or was not: under the same `webhook-id`."""
     fields.of_body(NoFields())
-    known = _delivery(_visible(webhook), delivery)
+    known = _delivery(visible_webhook(webhook), delivery)
     if not notices.again(parts().catalog, known.id):
         raise Refusal(409, "not_again", f"Delivery {known.id} is {known.state}: it waits still, or its body is no longer kept.")
-    return replies.bare("WAITING", _shown(_delivery(_visible(webhook), delivery)))
+    return replies.bare("WAITING", _shown(_delivery(visible_webhook(webhook), delivery)))
 
 
-def _visible(webhook_id: str) -> Webhook:
+def visible_webhook(webhook_id: str) -> Webhook:
+    """Return a webhook; 404 where there is none, or it is another key's."""
     hook = webhooks.get(parts().catalog, webhook_id, caller())
     if hook is None:
         raise Refusal(404, "webhook_unknown", f"There is no webhook {webhook_id[:80]!r}.")

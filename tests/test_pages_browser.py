@@ -204,7 +204,7 @@ def test_the_editor_tells_faults_as_one_types(visitor: Visitor, imported: str, p
     visitor.check_in_all_looks("/controls/-/edit?table=airlines", "editor", pictures)
 
 
-@pytest.mark.parametrize("name", ["import", "controls", "files", "keys", "system"])
+@pytest.mark.parametrize("name", ["import", "controls", "files", "keys", "notices", "system"])
 def test_the_other_pages_in_all_looks(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path, name: str) -> None:
     """Each page keeps to what every page must, in light and dark, on a phone and on a screen."""
     visitor.check_in_all_looks(f"/{name}", name, tmp_path if name != "system" else pictures)

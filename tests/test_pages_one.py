@@ -11,9 +11,10 @@ from urllib.parse import urlencode
 import pytest
 
 import pages.log
-from catalog import batches, samples
+from catalog import batches, keys, notices, samples, webhooks
 from catalog.batches import Counts, Mode, State
 from catalog.database import writing
+from catalog.notices import Kind, NewDelivery
 from tests.engine_parts import sql
 from tests.pages_parts import Person, page_calls, words
 from tests.security_parts import NAUGHTY, imported, path_of, work_off
@@ -162,8 +163,8 @@ def test_a_run_over_time(web: Web, person: Person) -> None:
 def test_others_imports_look_like_none(web: Web) -> None:
     """Whatever page of an import, a file or a key somebody else asks for, it answers as if there were none (T58, T87)."""
     values, stranger = values_for(web), Person(web, web.new_key("import", "read", "control"))
-    nothing = values | {"batch": "4711", "digest": "0" * 64, "key_id": "0" * 10}
-    values |= {"key_id": web.key.split("_")[1]}
+    nothing = values | {"webhook": "x", "delivery": "x", "batch": "4711", "digest": "0" * 64, "key_id": "0" * 10}
+    values |= {"webhook": "x", "delivery": "x", "key_id": web.key.split("_")[1]}
     for method, rule in page_calls(web.app):
         if not rule.arguments & {"batch", "digest", "key_id"} or rule.endpoint.endswith("is_known"):
             continue
@@ -173,12 +174,36 @@ def test_others_imports_look_like_none(web: Web) -> None:
         assert [reply.status_code for reply in replies] in ([404, 404], [403, 403], [400, 400], [415, 415]), (method, rule, replies[0].text)
 
 
+def test_notices(lite: Web) -> None:
+    """A webhook is made (its secret shown once), enabled and removed; deliveries are listed, and made once more where they can be."""
+    admin = Person(lite, lite.new_key("admin"))
+    bad = admin.post("/notices", {"url": "https://127.0.0.1/hook"})
+    assert bad.status_code == 400
+    made = admin.post("/notices", {"url": "https://hooks.example.org/x", "comment": "<b>ours</b>"})
+    secret = re.search(r"whsec_[A-Za-z0-9+/=]+", made.text)
+    assert secret and secret[0] not in admin.get("/notices").text and "&lt;b&gt;ours" in admin.get("/notices").text
+    (hook,) = webhooks.listed(lite.catalog, keys.verify(lite.catalog, lite.new_key("admin")))  # type: ignore[arg-type]
+    new = NewDelivery(id="d1", kind=Kind.WEBHOOK, recipient=hook.id, event="batch.completed", batch_id=int(lite.ready()), run=1, body="{}")
+    with writing(lite.catalog) as connection:
+        notices.add(connection, [new])
+    assert admin.post("/notices/deliveries/d1/again").status_code == 409
+    assert "batch.completed" in words(admin.get("/notices?state=waiting"))
+    webhooks.disable(lite.catalog, hook.id, "it never answered")
+    assert "disabled: it never answered" in words(admin.get("/notices"))
+    admin.post(f"/notices/{hook.id}/enable")
+    assert "disabled" not in words(admin.get("/notices"))
+    assert admin.post("/notices/deliveries/d1/again").status_code == 303
+    admin.post(f"/notices/{hook.id}/remove")
+    assert "hooks.example.org" not in admin.get("/notices").text
+    assert Person(lite, lite.key).get("/notices").status_code == 403
+
+
 FIELDS = "q text cursor file line state start table from name control mode run code key expires".split()  # noqa: SIM905
 
 
 def test_naughty_values_on_every_page(lite: Web) -> None:
     """No value in an address or a field makes a page fail, or comes back as anything but text (T80)."""
-    values, person = values_for(lite) | {"key_id": "x", "kind": "csv"}, Person(lite, lite.new_key("admin"))
+    values, person = values_for(lite) | {"key_id": "x", "kind": "csv", "webhook": "x", "delivery": "x"}, Person(lite, lite.new_key("admin"))
     token = person.token()
     for method, rule in page_calls(lite.app):
         if rule.endpoint == "pages.sign_in.sign_out":

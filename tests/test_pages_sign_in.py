@@ -63,7 +63,7 @@ def test_trying_keys_is_held_back(lite: Web) -> None:
 
 def test_nothing_without_a_session(lite: Web) -> None:
     """Every page leads those who are not signed in to the sign-in, and changes nothing; a new page joins by itself (T87)."""
-    values, person = values_for(lite) | {"key_id": "x", "kind": "csv"}, Person(lite)
+    values, person = values_for(lite) | {"key_id": "x", "kind": "csv", "webhook": "x", "delivery": "x"}, Person(lite)
     for method, rule in page_calls(lite.app):
         path = path_of(rule, values)
         reply = person.get(path) if method == "GET" else person.post(path)
@@ -75,7 +75,7 @@ def test_nothing_without_a_session(lite: Web) -> None:
 
 def test_forms_of_others_are_refused(lite: Web) -> None:
     """Whatever changes something wants what only a page of ours has: no form of another site works, signed in or not."""
-    values = values_for(lite) | {"key_id": "x", "kind": "csv"}
+    values = values_for(lite) | {"key_id": "x", "kind": "csv", "webhook": "x", "delivery": "x"}
     for person in (Person(lite), Person(lite, lite.new_key("admin"))):
         other = Person(lite, lite.key).token()
         for method, rule in [*page_calls(lite.app), ("POST", next(r for r in lite.app.url_map.iter_rules("pages.sign_in.sign_in")))]:
