@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 import clock
-from catalog import batches, markers, notices, turns, webhooks
+from catalog import batches, holds, markers, notices, turns, webhooks
 from catalog.batches import Batch
 from catalog.database import writing
 from catalog.notices import Kind, NewDelivery
@@ -43,10 +43,14 @@ class Mover:
     holder: str  # the name of the worker it stands beside
 
     def move(self) -> bool:
-        """Move some pages on; False where there was nothing to do, too much waits already, or it is another's turn."""
+        """Move some pages on; False where there was nothing to do, too much waits already, or it is another's turn.
+
+        Nor while a backup is made: of a page that moved between the catalog's copy and the target's, neither would have anything.
+        """
         if markers.marker(self.catalog, MARKER) is None or not turns.take(self.catalog, "events", self.holder, TURN_SECONDS):
             return False
-        if notices.waiting_events(self.catalog) >= self.settings.event_outbox_records:
+        is_full = notices.waiting_events(self.catalog) >= self.settings.event_outbox_records
+        if is_full or holds.held_until(self.catalog) is not None:
             return False
         found = self.target.oldest_events(PAGES_AT_ONCE)
         if not found:
