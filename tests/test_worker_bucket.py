@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Timer
@@ -12,7 +14,7 @@ import pytest
 from app import create_app, say_if_spool_is_another
 from catalog.batches import State
 from spool import bucket as buckets
-from tests.jobs_parts import Site, rows, wait_for
+from tests.jobs_parts import Site, child_of, rows, wait_for
 from tests.object_store import FailingProxy, ObjectStore
 from tests.web_parts import Web
 
@@ -33,6 +35,7 @@ def site(target_url_sqlite: str, tmp_path: Path, redis_url: str, bucket_url: str
     environment = {
         "TARGET_URL": target_url_sqlite, "CATALOG_URL": f"sqlite:///{tmp_path / 'catalog.db'}", "REDIS_URL": redis_url,
         "SPOOL_URL": bucket_url, "SPOOL_CACHE": str(tmp_path / "local"), "SWEEP_SECONDS": "0.5", "CHUNK_RECORDS": "3000",
+        "LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "1",
     }  # fmt: skip
     made = Site(tmp_path, environment)
     made.environment |= {"SPOOL_CACHE": str(tmp_path / "host" / "cache"), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
@@ -57,6 +60,21 @@ def test_hosts_that_share_no_disk(site: Site, tmp_path: Path) -> None:
     check(site, batch_id, ENOUGH)
     assert list((tmp_path / "host" / "cache" / "sha256").iterdir())
     wait_for(lambda: not site.spool.runs())
+
+
+def test_a_worker_that_is_killed(site: Site, tmp_path: Path) -> None:
+    """Where a worker is killed another one, which shares no disk with it, goes on behind its last committed chunk."""
+    batch_id = site.batch(rows(10 * ENOUGH))
+    worker = site.start_worker()
+    wait_for(lambda: site.spool.segments(f"{batch_id}-1"))
+    fork = child_of(worker, "!--sweep")
+    for pid in (worker.pid, fork):
+        os.kill(pid, signal.SIGKILL)
+    assert site.get(batch_id).state is State.RUNNING
+    site.environment["SPOOL_CACHE"] = str(tmp_path / "another" / "cache")
+    site.start_worker()
+    site.wait_over(batch_id, 120)
+    check(site, batch_id, 10 * ENOUGH)
 
 
 @pytest.mark.parametrize("mode", ["gone", "503"])
