@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Any, Required, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, delete, func, select, tuple_, update
 
 import clock
 from catalog import keys, retention
@@ -86,6 +86,23 @@ __all__ = [
     "waiting",
 ]
 
+
+def _with_run(number: ColumnElement[int]) -> Select[Any]:
+    """Return the query for a batch, `p_batch`, with its run of this number."""
+    joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == number))
+    columns = (*batches.c, *(c.label(f"run_{c.name}") for c in runs.c))
+    return select(*columns).select_from(joined).where(batches.c.id == bindparam("p_batch"))
+
+
+def _last_of_mode() -> ColumnElement[int]:
+    of_mode = runs.alias("of_mode")
+    last = select(func.max(of_mode.c.number)).where(of_mode.c.batch_id == batches.c.id, of_mode.c.mode == bindparam("p_mode"))
+    return last.correlate(batches).scalar_subquery()
+
+
+# Made once: to make them takes longer than to execute them, and whoever waits for a batch executes them twice.
+_WITH_LAST_RUN = _with_run(batches.c.run)
+_WITH_LAST_OF_MODE = _with_run(_last_of_mode())
 _STATE = select(batches.c.state).where(batches.c.id == bindparam("p_batch"))
 _MOVING = (State.UPLOADING, State.SCHEDULED, State.RUNNING)
 _MAX_ID = 2**53  # every JSON reader keeps integers below this exact
@@ -124,15 +141,11 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
 
     None where there is no such batch, or `key` may not see it: the caller cannot tell which, so that nothing leaks.
     """
-    number: ColumnElement[int] = batches.c.run
-    if mode is not None:
-        of_mode = runs.alias("of_mode")
-        last = select(func.max(of_mode.c.number)).where(of_mode.c.batch_id == batches.c.id, of_mode.c.mode == mode)
-        number = last.correlate(batches).scalar_subquery()
-    joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == number))
-    query = select(*batches.c, *(c.label(f"run_{c.name}") for c in runs.c)).select_from(joined).where(batches.c.id == batch_id)
     with reading(engine) as connection:
-        row = connection.execute(query).one_or_none()
+        if mode is None:
+            row = connection.execute(_WITH_LAST_RUN, {"p_batch": batch_id}).one_or_none()
+        else:
+            row = connection.execute(_WITH_LAST_OF_MODE, {"p_batch": batch_id, "p_mode": mode}).one_or_none()
     if row is None or (key is not None and not key.can_see(row.key_id)):
         return None
     return _batch(row, mode)

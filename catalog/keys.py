@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, bindparam, or_, select, update
 
 import clock
 from catalog.database import reading, writing
 from catalog.tables import keys
 
 PERMISSIONS = ("import", "read", "read:all", "control", "approve", "admin")
+_BY_ID = select(keys).where(keys.c.id == bindparam("p_id"))
 _TOKEN = re.compile(r"lad_([0-9a-f]{1,32})_([A-Za-z0-9_-]{1,128})")
 _USE_NOTED_EVERY = timedelta(minutes=1)  # a write for every request would be dear, and says no more
 
@@ -81,7 +82,7 @@ def verify(engine: Engine, token: str) -> Key | None:
     found = _TOKEN.fullmatch(token)
     key_id, secret = found.groups() if found else ("", "")
     with reading(engine) as connection:
-        row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
+        row = connection.execute(_BY_ID, {"p_id": key_id}).one_or_none()
     # What is no key, or has an unknown id, is compared too, with a digest that no secret has, so that it takes as long as a wrong secret.
     is_right = hmac.compare_digest(row.secret_digest if row else "0" * 64, _digest(secret))
     now = clock.now()

@@ -8,7 +8,7 @@ that is gone has no row in `uploads`; that in `files` stays while batches tell o
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, bindparam, delete, exists, or_, select, update
 
 import clock
 from catalog.database import reading, writing
@@ -16,6 +16,15 @@ from catalog.states import State
 from catalog.tables import batch_files, batches, controls, files, handles, run_samples, runs, uploads
 from errors import Problem, Refusal
 
+_OF_BATCH = batch_files.c.batch_id == bindparam("p_batch")
+_LOCK_OF_BATCH = (
+    select(files.c.digest)
+    .where(files.c.digest.in_(select(batch_files.c.digest).where(_OF_BATCH)))
+    .order_by(files.c.digest)
+    .with_for_update(read=True, key_share=True)
+)
+_IS_THERE = exists().where(uploads.c.digest == batch_files.c.digest)
+_GONE_OF_BATCH = select(batch_files.c.name).where(_OF_BATCH, ~_IS_THERE).order_by(batch_files.c.name)
 _AT_ONCE = 500
 _STILL_TO_COME = (State.SCHEDULED, State.RUNNING, State.HELD)
 
@@ -59,12 +68,9 @@ def use(connection: Connection, digest: str) -> None:
 
 def keep_for_run(connection: Connection, batch_id: int) -> None:
     """Keep the sweep from a batch's files while it is being scheduled; Refusal 410 where one is gone already."""
-    of_batch = select(batch_files.c.digest).where(batch_files.c.batch_id == batch_id)
-    lock = select(files.c.digest).where(files.c.digest.in_(of_batch)).order_by(files.c.digest)
-    connection.execute(lock.with_for_update(read=True, key_share=True)).all()
-    is_there = exists().where(uploads.c.digest == batch_files.c.digest)
-    gone = select(batch_files.c.name).where(batch_files.c.batch_id == batch_id, ~is_there).order_by(batch_files.c.name)
-    problems = [Problem("This file is no longer kept; send it again.", name) for name in connection.scalars(gone)]
+    connection.execute(_LOCK_OF_BATCH, {"p_batch": batch_id}).all()
+    gone = connection.scalars(_GONE_OF_BATCH, {"p_batch": batch_id})
+    problems = [Problem("This file is no longer kept; send it again.", name) for name in gone]
     if problems:
         raise Refusal(410, "files_expired", f"Files of batch {batch_id} were deleted after their time.", problems)
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, exists, func, or_, select, update
+from sqlalchemy import Connection, Engine, bindparam, exists, func, or_, select, update
 
 import clock
 from catalog.database import insert, lock_queue, writing
@@ -14,6 +14,37 @@ from catalog.tables import batches, lanes, queue_place, runs, wants
 from errors import Refusal
 
 _BUSY_RETRY_SECONDS = 10
+
+
+def _move(place: Any) -> Any:
+    """Return what moves a batch, if it is as it was seen and may be scheduled, to this place in the queue."""
+    is_dry_run_over = exists().where(
+        runs.c.batch_id == batches.c.id,
+        runs.c.number == batches.c.run,
+        runs.c.mode == Mode.DRY_RUN,
+        runs.c.state.in_((State.COMPLETED, State.FAILED)),
+    )
+    return (
+        update(batches)
+        .where(batches.c.id == bindparam("p_batch"), batches.c.run == bindparam("p_run"), batches.c.state == bindparam("p_state"))
+        .where(or_(batches.c.state == State.UPLOADING, is_dry_run_over))
+        .values(
+            state=State.SCHEDULED,
+            run=bindparam("p_next"),
+            place=place,
+            start_at=bindparam("p_start_at"),
+            is_cancel_wanted=False,
+        )
+        .returning(batches.c.place)
+    )
+
+
+# Made once, which takes longer than to execute them.
+_SEEN = select(batches.c.state, batches.c.run).where(batches.c.id == bindparam("p_batch"))
+_MOVE = {
+    True: _move(queue_place.next_value()),  # PostgreSQL
+    False: _move(select(func.coalesce(func.max(batches.c.place), 0) + 1).scalar_subquery()),
+}
 
 
 def schedule(engine: Engine, batch_id: int, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False) -> Scheduled:
@@ -32,7 +63,7 @@ def schedule_on(
 ) -> Scheduled:
     """Do the same in a transaction that goes on."""
     while True:
-        seen = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one_or_none()
+        seen = connection.execute(_SEEN, {"p_batch": batch_id}).one_or_none()
         if seen is None:
             raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
         if seen.run and (earlier := _earlier(connection, batch_id, seen, options)):
@@ -59,29 +90,10 @@ def _earlier(connection: Connection, batch_id: int, seen: Any, options: Options)
 
 def _schedule_if_still(connection: Connection, batch_id: int, seen: Any, options: Options) -> int | None:
     """Move the batch to `scheduled` if it still is as `seen` and may be; return its place, or None where it has changed since."""
-    is_dry_run_over = exists().where(
-        runs.c.batch_id == batches.c.id,
-        runs.c.number == batches.c.run,
-        runs.c.mode == Mode.DRY_RUN,
-        runs.c.state.in_((State.COMPLETED, State.FAILED)),
-    )
-    last = select(func.coalesce(func.max(batches.c.place), 0) + 1).scalar_subquery()
-    moved = (
-        update(batches)
-        .where(batches.c.id == batch_id, batches.c.run == seen.run, batches.c.state == seen.state)
-        .where(or_(batches.c.state == State.UPLOADING, is_dry_run_over))
-        .values(
-            state=State.SCHEDULED,
-            run=seen.run + 1,
-            place=queue_place.next_value() if connection.dialect.name == "postgresql" else last,
-            start_at=options.start_at,
-            is_cancel_wanted=False,
-        )
-        .returning(batches.c.place)
-    )
-    place = connection.scalar(moved)
+    said = {"p_batch": batch_id, "p_run": seen.run, "p_next": seen.run + 1, "p_state": seen.state, "p_start_at": options.start_at}
+    place = connection.scalar(_MOVE[connection.dialect.name == "postgresql"], said)
     if place is None:
-        now = connection.execute(select(batches.c.state, batches.c.run).where(batches.c.id == batch_id)).one()
+        now = connection.execute(_SEEN, {"p_batch": batch_id}).one()
         if tuple(now) == tuple(seen):
             raise Refusal(409, "already_scheduled", f"batch {batch_id} is {now.state} and was scheduled in another way")
     return place

@@ -22,7 +22,8 @@ __all__ = ["details", "get_status", "import_exit", "line_of", "routes", "settled
 
 routes = Blueprint("status", __name__, url_prefix="/api")
 
-_FIRST_PAUSE_SECONDS = 0.003  # a batch of one record is over in some milliseconds
+_SHORTEST_PAUSE_SECONDS = 0.002  # a batch of one record is over in some milliseconds
+_LATEST_SHARE = 0.1  # of the time waited so far: how much later than the batch's end the reply may come
 _LONGEST_PAUSE_SECONDS = 0.25
 
 
@@ -64,13 +65,12 @@ def settled_batch(text: str, wait_seconds: float, mode: Mode | None = None) -> B
 
 def _waited_for(text: str, wait_seconds: float, mode: Mode | None) -> Batch:
     deadline = time.monotonic() + wait_seconds
-    pause = _FIRST_PAUSE_SECONDS
     batch_id = batch_id_of(text)
     while (left := deadline - time.monotonic()) > 0:
-        time.sleep(min(pause, left))
+        waited = wait_seconds - left
+        time.sleep(min(max(waited * _LATEST_SHARE, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS, left))
         if not batches.is_moving(parts().catalog, batch_id):
             break
-        pause = min(pause * 1.25, _LONGEST_PAUSE_SECONDS)
     return _look(text, mode)
 
 

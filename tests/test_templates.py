@@ -109,7 +109,7 @@ def test_templates_of_several_files(lite: Web) -> None:
     lite.control()
     assert lite.get("/api/control/airlines/template.csv?file=more.csv").text == "*carrier,*name\n"
     refused = lite.get("/api/control/airlines/template.csv")
-    assert (refused.status_code, "allowed: airlines.csv, more.csv" in refused.text) == (400, True)
+    assert (refused.status_code, "allowed: airlines.csv, more.csv" in refused.text) == (422, True)
     entities = b"entities:\n- {entity: Airline, table: airlines, input: [carrier, name], mappings: [carrier: , name: ]}\n"
     lite.control(b"files:\n  DEFAULT: {separator: ';'}\n" + entities, name="any")
     assert lite.get("/api/control/any/template.csv").text == "#Entity;Action;*carrier;*name\n"
