@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bench import load_flights, load_postgresql, load_sqlite, memory, report, small, uploads
+from bench import formats, load_flights, load_postgresql, load_sqlite, memory, report, small, uploads
 from bench.databases import Postgres
 from bench.figures import HEADER, Figure, table
 from bench.measure import say
@@ -16,12 +16,14 @@ from bench.suites import Options
 ON_POSTGRESQL: dict[str, Callable[[Postgres, Options], list[Figure]]] = {
     "insert": load_postgresql.insert,
     "upsert": load_postgresql.upsert,
+    "formats": formats.postgresql,
     "flights": load_flights.postgresql,
     "memory": memory.postgresql,
     "small": small.postgresql,
 }
 OTHERS: dict[str, Callable[[Options], list[Figure]]] = {
     "sqlite": load_sqlite.insert,
+    "formats-sqlite": formats.sqlite,
     "flights-sqlite": load_flights.sqlite,
     "memory-sqlite": memory.sqlite,
     "small-sqlite": small.sqlite,

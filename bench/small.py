@@ -32,6 +32,7 @@ from dev.servers import answers, end_with_parent, free_port, stop, valkey_comman
 from jobs import queues
 
 ROWS = 10
+SINGLE_ROWS = 200
 BATCHES = 40  # of which the time from POST to completed is taken
 BACKLOG = {"PostgreSQL": 2_000, "SQLite": 5_000}
 PAUSE_SECONDS = 3.0  # longer than a worker's fork waits for more: each batch meets a worker that does nothing at all
@@ -76,7 +77,7 @@ class Small:
         self.tables = site.tables(CONTROL)
         controls.add(self.web.catalog, self.control, key_id=self.key_id, tables=self.tables)
         self._numbers = itertools.count()
-        self._rows = data.rows(ROWS * (BATCHES * 3 + max(BACKLOG.values())))
+        self._rows = data.rows(ROWS * (BATCHES * 3 + max(BACKLOG.values())) + SINGLE_ROWS)
 
     def batch(self) -> int:
         """Make a batch with its file, ready to be scheduled."""
@@ -107,6 +108,25 @@ class Small:
             if (status["state"], status["created_count"]) != ("completed", ROWS):
                 raise Failed(f"batch {number}: {status}")
             taken.append(datetime.fromisoformat(status["completed_at"]).timestamp() - started)
+        connection.close()
+        return statistics.median(taken)
+
+    def one_row(self) -> float:
+        """Return the median of a whole `POST /api/import/<control>?wait=30` of one row, from the request to the end of its results."""
+        taken = []
+        connection = http.client.HTTPConnection("127.0.0.1", self.web.port)
+        headers = {"Authorization": "Basic " + b64encode(f"api:{self.web.key}".encode()).decode(), "Content-Type": "text/csv"}
+        for _ in range(SINGLE_ROWS):
+            row = next(self._rows)
+            text = f"{','.join(data.INPUTS)}\n{','.join([*row[:7], ''])}\n"
+            started = time.perf_counter()
+            connection.request("POST", f"/api/import/{self.control}?wait=30", text, headers)
+            reply = connection.getresponse()
+            said = reply.read()
+            taken.append(time.perf_counter() - started)
+            if (reply.status, reply.headers["Import-Exit"]) != (200, "0"):
+                raise Failed(f"POST /api/import: {reply.status} {said.decode()}")
+            time.sleep(0.05)
         connection.close()
         return statistics.median(taken)
 
@@ -141,6 +161,8 @@ def _measured(where: str, site: Site, folder: Path, goal: float) -> list[Figure]
                 say(f"  idle: {idle:.1f} ms")
                 lately = small.seconds(0.1) * 1000
                 say(f"  shortly after another: {lately:.1f} ms")
+                single = small.one_row() * 1000
+                say(f"  one row, waited for: {single:.1f} ms")
             rate = small.rate(redis_url, BACKLOG[where])
             say(f"  backlog: {rate:.0f} a second")
         finally:
@@ -148,6 +170,7 @@ def _measured(where: str, site: Site, folder: Path, goal: float) -> list[Figure]
     return [
         Figure(f"{where}: a 10-row batch on an idle worker, POST to `completed`", "ms", idle, 50),
         Figure(f"{where}: the same within 2 s of another batch", "ms", lately, 50),
+        Figure(f"{where}: a one-row import over HTTP, waited for", "ms", single, 20 if where == "SQLite" else None),
         Figure(f"{where}: 10-row batches a second off a backlog, one worker", "1/s", rate, goal, is_least=True),
     ]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import data, load_sqlite, report
+from bench import data, formats, load_sqlite, report
 from bench.figures import HEADER, Figure, table
 from bench.measure import Command, Failed, in_turns, median, once
+from bench.site import ours
 
 ROWS = 400
 
@@ -70,6 +71,25 @@ def test_what_is_compared_does_the_same(files: dict[str, Path], tmp_path: Path) 
     assert len(bare) == ROWS and content() == bare
     with pytest.raises(Failed, match="expected"):
         once(items.merge("Lading", files["check"], created=ROWS, errors=0))
+
+
+def test_the_formats_hold_the_same_rows(tmp_path: Path) -> None:
+    """JSON Lines and an entity collection leave the items that the CSV file leaves."""
+    items = load_sqlite.Items(tmp_path)
+    paths = data.generated(ROWS, ["clean"], tmp_path / "data")
+    files = [
+        (formats.CSV, {"items.csv": paths["clean"]}),
+        (formats.LINES, {"items.jsonl": formats.lines(tmp_path / "items.jsonl", data.rows(ROWS))}),
+        (formats.COLLECTION, {"records.json": formats.collection(tmp_path / "records.json", data.rows(ROWS))}),
+    ]
+    found = []
+    for control, named in files:
+        once(ours("Lading", items.site, control, named, items.fresh, {"created": ROWS, "errors": 0}))
+        with closing(sqlite3.connect(items.target)) as connection:
+            found.append(
+                connection.execute("SELECT code, sequence, price, is_active, category_id, notes FROM item ORDER BY code").fetchall()
+            )
+    assert len(found[0]) == ROWS and found[1] == found[2] == found[0]
 
 
 def test_commands_take_turns(tmp_path: Path) -> None:
