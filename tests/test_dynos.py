@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,23 +16,35 @@ from redis.exceptions import RedisError
 
 from catalog import keys
 from dev.servers import free_port
+from dev.stack import ROOT
 from jobs import queues
-from tests.dyno_parts import STOP_SECONDS, Dyno, tls_before
+from settings import Settings
+from tests.dyno_parts import PROCESSES, STOP_SECONDS, Dyno, tls_before
 from tests.jobs_parts import CONTROL, Site, wait_for
 
 ROWS = b"code,size\n" + b"".join(b"c%d,%d\n" % (n, n) for n in range(1500))
 
 
-@pytest.fixture
-def site(pg_database: str, tmp_path: Path, redis_url: str) -> Iterator[Site]:
+@pytest.fixture(params=["bucket", "mounted folder"])
+def site(request: pytest.FixtureRequest, pg_database: str, tmp_path: Path, redis_url: str) -> Iterator[Site]:
     """Give a PostgreSQL database with a table, a Redis behind TLS, and a spool that dynos reach, in the variables that a platform sets."""
+    spool = {"SPOOL_URL": f"file:{tmp_path}/mounted/spool"}
+    if request.param == "bucket":
+        spool = {"SPOOL_URL": request.getfixturevalue("bucket_url")} | request.getfixturevalue("object_store").environment()
     with tls_before(urlsplit(redis_url).port or 0) as port:
         urls = {
             "DATABASE_URL": pg_database.replace("postgresql://", "postgres://"),
             "REDIS_URL": f"rediss://:@127.0.0.1:{port}{urlsplit(redis_url).path}",
-            "SPOOL_URL": f"file:{tmp_path}/mounted/spool",
         }
-        made = Site(tmp_path, urls | {"CHUNK_RECORDS": "100", "WAIT_CAP_SECONDS": "20", "WEB_CONCURRENCY": "2", "SWEEP_SECONDS": "1"})
+        # The test's own copies of what is in the bucket; each dyno keeps its own, on its own disk.
+        more = {
+            "SPOOL_CACHE": str(tmp_path / "copies"),
+            "CHUNK_RECORDS": "100",
+            "WAIT_CAP_SECONDS": "20",
+            "WEB_CONCURRENCY": "2",
+            "SWEEP_SECONDS": "1",
+        }
+        made = Site(tmp_path, urls | spool | more)
         made.store_control(CONTROL, [("public", "things")], "things")
         yield made
         made.close()
@@ -51,8 +65,9 @@ def ask(address: str, key: str = "", data: bytes | None = None) -> tuple[int, st
 def test_imports_go_on_across_restarts(site: Site, tmp_path: Path) -> None:
     """Both dynos are stopped in the middle of an import, end in time, and come back on empty disks: each row and receipt is there once."""
     port = free_port()
-    web = Dyno("web.1", tmp_path / "web", site.environment | {"PORT": str(port)})
-    worker = Dyno("worker.1", tmp_path / "worker", site.environment)
+    config = {name: value for name, value in site.environment.items() if name != "SPOOL_CACHE"}
+    web = Dyno("web.1", tmp_path / "web", config | {"PORT": str(port)})
+    worker = Dyno("worker.1", tmp_path / "worker", config)
     address, key = f"http://127.0.0.1:{port}", keys.create(site.catalog, "k", ["import", "read"])
     site.slow_down()
     try:
@@ -93,3 +108,20 @@ def test_a_certificate_is_checked_where_that_is_asked_for(site: Site) -> None:
         strict.ping()
     for client in (taken, strict):
         client.close()
+
+
+def test_app_json_says_what_the_procfile_says() -> None:
+    """app.json has the Procfile's processes, add-ons for what they need, and no variables but settings."""
+    app = json.loads((ROOT / "app.json").read_text(encoding="utf-8"))
+    assert set(app["formation"]) == set(PROCESSES) - {"release"}
+    assert {addon["plan"].partition(":")[0] for addon in app["addons"]} >= {"heroku-postgresql", "heroku-redis"}
+    variables = {f.name.upper() for f in fields(Settings)} | {
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_REGION",
+        "AWS_ENDPOINT_URL",
+    }
+    assert set(app["env"]) <= variables
+    given = {name: said["value"] for name, said in app["env"].items() if said.get("value") and name in variables}
+    Settings.from_environment(given)
+    assert app["env"]["SECRET_KEY"] == {"description": app["env"]["SECRET_KEY"]["description"], "generator": "secret"}
