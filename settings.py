@@ -90,13 +90,11 @@ def spool(text: str) -> str:
     >>> spool("s3://bucket/prefix")
     's3://bucket/prefix'
     """
-    if re.fullmatch(r"(s3|gs)://[^/?#]+(/[^?#]*)?|az://[^/?#]+/[^/?#]+(/[^?#]*)?", text):
+    if re.fullmatch(r"(s3|gs|az)://[^/?#]+(/[^?#]*)?", text):
         return text
     path = text.removeprefix("file:")
     if path == text or not path.strip("/"):
-        raise ValueError(
-            "file:relative/folder, file:/absolute/folder, s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix"
-        )
+        raise ValueError("file:relative/folder, file:/absolute/folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix")
     return text
 
 

@@ -40,7 +40,7 @@ class Meta:
 
 
 class Bucket:
-    """The objects below `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`; nothing is opened before its use.
+    """The objects below `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; nothing is opened before its use.
 
     Credentials, the region and the endpoint come from the variables that the stores' own tools read (AWS_ACCESS_KEY_ID and so on).
     """

@@ -30,6 +30,7 @@ OTHER_VARIABLES = {
     "GUNICORN_CMD_ARGS",
     "DEMO_EXIT",
     "POSTGRES_PASSWORD",
+    "AZURE_STORAGE_ACCOUNT_NAME",
     "WORKFLOW_IMPORT_QUEUE_BATCH_ID",  # a field of another system's reply
 }
 PAGES = [path for path in tracked() if path.suffix == ".md"]

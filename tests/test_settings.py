@@ -63,6 +63,7 @@ def test_one_sqlite_file_for_both_is_refused(tmp_path: Path, monkeypatch: pytest
         ("TARGET_URL", "sqlite://", "sqlite:///relative/path.db"),
         ("TARGET_URL", "sqlite:///:memory:", "sqlite:///relative/path.db"),
         ("SPOOL_URL", "ftp://bucket", "file:relative/folder"),
+        ("SPOOL_URL", "s3://bucket?region=x", "file:relative/folder"),
         ("SPOOL_URL", "file:", "file:relative/folder"),
         ("REDIS_URL", "localhost:6379", "redis://host:6379/0"),
         ("PORT", "0", "from 1 to 65535"),
