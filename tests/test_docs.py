@@ -148,9 +148,9 @@ def test_commands_that_pages_name_exist() -> None:
     said = "\n".join(map(read, PAGES))
     made = set(re.findall(r"(?:^ {4}|`|^|bash -c )make ([a-z-]+)", said, re.MULTILINE))
     assert {"demo", "run", "help", "test"} <= made <= targets
-    commands = set(re.findall(r"flask ((?:key|db|control)(?: [a-z]+)?)", said))
+    commands = set(re.findall(r"flask ((?:key|db|control|batch|spool|doctor)(?: [a-z]+)?)", said))
     known = set(re.findall(r"^## flask (.*)$", read(DOCS / "reference" / "commands.md"), re.MULTILINE))
-    assert commands - known <= {"key", "db", "control"}
+    assert commands - known <= {"key", "db", "control", "batch", "spool"}
 
 
 def test_the_page_on_platforms_shows_the_procfile() -> None:
