@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 pytho
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run demo test test-all contract crash fuzz soak lint format bench browser pictures docs lock clean
+.PHONY: help run demo test test-all contract crash fuzz soak guards lint format bench browser pictures docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ soak: .venv/.installed ## 20 clients against two web processes and two workers, 
 
 contract: .venv/.installed ## make requests of all kinds from the API's description, and hold the replies to it; CONTRACT_MINUTES=10
 	$(BIN)/python -m tests.contract $(CONTRACT)
+
+guards: .venv/.installed ## take each guard out and see its test fail; GUARDS="T38 T41" does some cases
+	$(BIN)/python -m tests.guards $(GUARDS)
 
 fuzz: .venv/.installed ## feed readers, converters and control files with made-up bytes; FUZZ_MINUTES=10 for each, FUZZ="json" for one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.txt

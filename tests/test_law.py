@@ -265,6 +265,9 @@ def test_a_dry_run_finds_what_the_real_run_finds_and_keeps_nothing(target_url: s
     ddl(target_url, ITEM_TABLE)
     items(target_url, "z,Z,9\n", tmp_path)
     before = digest(target_url, "item")
+    for execution in ("PerRecord", "AllOrNone"):
+        clean = items(target_url, "a,A,1\nz,Z,8\n", tmp_path, mode="dry-run", execution=execution)
+        assert (clean.state, clean.codes, digest(target_url, "item")) == ("completed", ["RecordCreated", "RecordUpdated"], before)
     rows = "a,A,1\nb,B,9\na,A,2\nz,Z,9\nc,C,oops\n"
     dry = items(target_url, rows, tmp_path, mode="dry-run", chunk_records=2)
     assert dry.state == "completed"

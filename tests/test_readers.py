@@ -138,6 +138,16 @@ def test_limits_are_the_fault_of_their_line():
     assert told(chunks("a,b,c\n" + "1," * 20 + "\n" + "1,2,3", limits=limits))[0] == (2, faults.TOO_MANY_COLUMNS)
 
 
+def test_memory_stays_flat_with_an_endless_line():
+    """Of a line that is longer than the limit no more than a piece is ever kept (T69)."""
+    data = b"a,b,c\n" + b"x" * 30_000_000 + b"\n4,5,6\n"
+    tracemalloc.start()
+    found = told(chunks(data, limits=Limits(line_bytes=500)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [(2, faults.LINE_TOO_LONG), (3, row("4", "5", "6"))] and peak < 10 * 2**20
+
+
 def test_memory_stays_flat_with_an_unclosed_quote():
     """A quote that never closes is reported where it opened, in bounded memory, and costs one line of a large file (T72)."""
     data = b'a,b,c\n"1,2,3\n' + b"4,5,6\n" * 1_000_000
