@@ -135,6 +135,7 @@ def test_limits_are_the_fault_of_their_line():
     found = told(chunks(data, limits=limits))
     assert found[:4] == [(2, faults.FIELD_TOO_LONG), (3, row("1", "2", "3")), (4, faults.LINE_TOO_LONG), (5, row("4", "5", "6"))]
     assert found[4] == (6, faults.UNCLOSED_QUOTE) and found[-1] == (107, row("7", "8", "9"))
+    assert told(chunks("a,b,c\n" + ",".join(["y" * 49] * 12) + "\n1,2,3", limits=limits))[0] == (2, faults.LINE_TOO_LONG)
     assert told(chunks("a,b,c\n" + "1," * 20 + "\n" + "1,2,3", limits=limits))[0] == (2, faults.TOO_MANY_COLUMNS)
 
 

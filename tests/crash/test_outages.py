@@ -161,6 +161,7 @@ def test_imports_of_one_table_take_turns(site: Site) -> None:
     """T41: two workers, four batches that write the same keys: one after another, in the order of their scheduling."""
     for _ in range(2):
         site.start_worker()
+    wait_for(lambda: len(queues.alive(queues.connect(site.settings.redis_url))) == 2)  # else one might do all before the other begins
     batch_ids = [site.batch(b"code,size\n" + b"".join(b"c%d,%d\n" % (n, turn) for n in range(2000)), Options()) for turn in range(4)]
     hints = [threading.Thread(target=queues.enqueue, args=(queues.connect(site.settings.redis_url), b)) for b in batch_ids]
     for hint in hints:

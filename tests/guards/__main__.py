@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 600  # some guards keep a test from waiting for ever
+SECONDS = 300  # some guards keep a test from waiting for ever
 
 
 @dataclass
