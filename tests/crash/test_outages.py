@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -171,4 +172,6 @@ def test_imports_of_one_table_take_turns(site: Site) -> None:
     for turn, batch_id in enumerate(batch_ids):
         counts = site.wait_over(batch_id, 60).counts
         assert (counts.created, counts.updated) == ((2000, 0) if turn == 0 else (0, 2000))
+    spans = [(run.started_at, run.completed_at) for batch_id in batch_ids if (run := site.get(batch_id).run) and run.started_at]
+    assert len(spans) == 4 and all(ended and ended <= began for (_, ended), (began, _) in pairwise(spans))
     assert site.execute("SELECT DISTINCT size FROM things") == [(3,)]
