@@ -158,6 +158,17 @@ def _redis(settings: Settings) -> Iterator[_Found]:
         redis.close()
 
 
+def _mail(settings: Settings) -> Iterator[_Found]:
+    if settings.smtp_url is None or settings.mail_from is None:
+        yield Health.OK, "none is sent: SMTP_URL is unset"
+        return
+    from jobs import mail
+
+    with mail.connected(settings.smtp_url, settings.mail_from) as client:
+        client.noop()
+    yield Health.OK, "the server answers"
+
+
 def _scratch(settings: Settings) -> Iterator[_Found]:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -169,12 +180,14 @@ def _scratch(settings: Settings) -> Iterator[_Found]:
 
 
 _LOOKS: dict[str, Callable[[Settings], Iterator[_Found]]] = {
-    "catalog": _catalog, "target": _target, "spool": _spool, "redis": _redis, "temporary files": _scratch,
+    "catalog": _catalog, "target": _target, "spool": _spool, "redis": _redis, "mail": _mail,
+    "temporary files": _scratch,
 }  # fmt: skip
 _CONNECT = {
     "catalog": "Look at CATALOG_URL (or DATABASE_URL), and whether the database runs; then `flask db upgrade`.",
     "target": "Look at TARGET_URL (or DATABASE_URL), and whether the database runs and lets this role in.",
     "spool": "Look at SPOOL_URL, and whether this user may write there.",
     "redis": "Look at REDIS_URL, and whether it runs. Until then batches wait for the sweep.",
+    "mail": "Look at SMTP_URL: host, port, user, password. Until then mails wait.",
     "temporary files": "Set TMPDIR to a folder that this user may write to.",
 }

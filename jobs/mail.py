@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP as MAIL_LINES
@@ -71,8 +72,15 @@ def one_line(text: str, most: int) -> str:
 
 def send(mail: EmailMessage, server: str) -> None:
     """Hand a mail to the server that a URL names. Raises OSError (of which SMTPException is one) where it does not take it."""
+    with connected(server, str(mail["From"])) as client:
+        client.send_message(mail)
+
+
+@contextmanager
+def connected(server: str, sender: str) -> Iterator[smtplib.SMTP]:
+    """Give a connection to the server that a URL names, encrypted and signed in to as the URL says. Raises OSError."""
     parts = urlsplit(server)
-    host, domain = parts.hostname or "", str(mail["From"]).rpartition("@")[2]
+    host, domain = parts.hostname or "", sender.rpartition("@")[2]
     encrypted = ssl.create_default_context()
     if parts.scheme == "smtps":
         client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, domain, timeout=TIMEOUT_SECONDS, context=encrypted)
@@ -83,7 +91,7 @@ def send(mail: EmailMessage, server: str) -> None:
             client.starttls(context=encrypted)
         if parts.username is not None:
             client.login(unquote(parts.username), unquote(parts.password or ""))
-        client.send_message(mail)
+        yield client
 
 
 # Its texts --------------------------------------------------------------------------------------------------------------

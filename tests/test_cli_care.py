@@ -192,10 +192,17 @@ def test_what_cannot_be_reached_is_named_with_advice(tmp_path: Path) -> None:
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
     (tmp_path / "file").write_text("x")
     status, found = doctor(
-        TARGET_URL=nowhere, CATALOG_URL=nowhere, REDIS_URL="redis://127.0.0.1:1/0", SPOOL_URL=f"file:{tmp_path}/file/spool"
+        TARGET_URL=nowhere,
+        CATALOG_URL=nowhere,
+        REDIS_URL="redis://127.0.0.1:1/0",
+        SPOOL_URL=f"file:{tmp_path}/file/spool",
+        SMTP_URL="smtp://127.0.0.1:1",
+        MAIL_FROM="a@example.org",
     )
     assert status == Exit.UNREACHABLE
-    assert all(found[part][0]["health"] == "unreachable" and found[part][0]["advice"] for part in ("target", "catalog", "redis", "spool"))
+    assert all(
+        found[part][0]["health"] == "unreachable" and found[part][0]["advice"] for part in ("target", "catalog", "redis", "spool", "mail")
+    )
 
 
 def test_an_old_catalog_and_another_spool(lite: Web, tmp_path: Path) -> None:
