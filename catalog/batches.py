@@ -10,7 +10,7 @@ from typing import Any, Required, TypedDict, Unpack
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, delete, func, select, tuple_, update
 
 import clock
-from catalog import keys, retention
+from catalog import import_schemas, keys, retention
 from catalog.database import insert, lock_queue, reading, writing
 from catalog.notices import note_end
 from catalog.queue import (
@@ -117,6 +117,7 @@ class Said(TypedDict, total=False):
     file_name: str
     creation_path: str
     addresses: Sequence[str]
+    schema_id: int | None
 
 
 def create(engine: Engine, **said: Unpack[Said]) -> int:
@@ -180,6 +181,7 @@ def _batch(row: Row[Any], mode: Mode | None) -> Batch:
         worker=row.worker,
         lease_until=row.lease_until,
         is_cancel_wanted=row.is_cancel_wanted,
+        schema_id=row.schema_id,
         run=run,
     )
 
@@ -303,7 +305,8 @@ def control_pin(engine: Engine, batch_id: int, name: str) -> str | None:
             return str(pinned)
         if not _may_use(connection, batch_id, name):
             return None
-        digest = connection.scalar(select(control_names.c.digest).where(control_names.c.name == name))
+        named = connection.scalar(select(control_names.c.digest).where(control_names.c.name == name))
+        digest = named or _of_schema(connection, batch_id, name)
         if digest is None:
             return None
         row = {"batch_id": batch_id, "name": name, "digest": digest}
@@ -315,6 +318,11 @@ def control_pins_of(engine: Engine, batch_id: int) -> list[str]:
     """Return the digests of the control files that a batch's rows have named."""
     with reading(engine) as connection:
         return list(connection.scalars(select(control_pins.c.digest).where(control_pins.c.batch_id == batch_id)))
+
+
+def _of_schema(connection: Connection, batch_id: int, name: str) -> str | None:
+    key_id = connection.scalar(select(batches.c.key_id).where(batches.c.id == batch_id))
+    return import_schemas.digest_named(connection, name, str(key_id))
 
 
 def _may_use(connection: Connection, batch_id: int, name: str) -> bool:

@@ -129,6 +129,7 @@ class Batch:
     worker: str | None
     lease_until: datetime | None
     is_cancel_wanted: bool
+    schema_id: int | None = None  # the import schema that it was made with
     run: Run | None = None  # the last one, or the last of the mode asked for; None before the first (or where the mode has none)
 
     @property

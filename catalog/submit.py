@@ -32,6 +32,7 @@ class Submission:
     file_name: str = ""
     creation_path: str = ""
     addresses: Sequence[str] = ()
+    schema_id: int | None = None  # the import schema that it is made with
 
 
 def submit(engine: Engine, sent: Submission, options: Options, tables: Collection[TableKey], *, refuse_if_busy: bool = False) -> int:
@@ -44,7 +45,7 @@ def submit(engine: Engine, sent: Submission, options: Options, tables: Collectio
     with writing(engine) as connection:
         batch_id = insert_batch(
             connection, control=sent.control, key_id=sent.key_id, comment=sent.comment, file_name=sent.file_name,
-            creation_path=sent.creation_path, addresses=sent.addresses,
+            creation_path=sent.creation_path, addresses=sent.addresses, schema_id=sent.schema_id,
         )  # fmt: skip
         if sent.handle is not None:
             handles.hold(connection, sent.key_id, sent.handle, sent.digest)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Sequence,
     String,
     Table,
+    UniqueConstraint,
 )
 
 from catalog.database import SCHEMA, UtcDateTime
@@ -146,9 +147,26 @@ batches = Table(
     Column("worker", String),
     Column("lease_until", UtcDateTime),
     Column("is_cancel_wanted", Boolean, nullable=False),
+    Column("schema_id", BigInteger),  # the import schema that it was made with, which may be gone by now
     Index("ix_batches_state_place", "state", "place"),
     Index("ix_batches_created_at", "created_at", "id"),
     Index("ix_batches_key_id_created_at", "key_id", "created_at", "id"),
+)
+
+# Control files with a number and an owner. One key has each name once.
+import_schemas = Table(
+    "import_schemas",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("description", String, nullable=False),
+    Column("restriction", String, nullable=False),
+    Column("digest", String, ForeignKey(controls.c.digest), nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("modified_at", UtcDateTime, nullable=False),
+    UniqueConstraint("name", "key_id"),
 )
 
 batch_files = Table(

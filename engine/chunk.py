@@ -56,4 +56,4 @@ class Chunk:
     @property
     def records(self) -> int:
         """Return how many of its positions are records: a `#` line has a result, but is none."""
-        return len(self) - sum(1 for found in self.faults.values() if found[0].kind is SKIPPED_HEADER)
+        return len(self) - sum(1 for found in self.faults.values() if found[0].kind.code == SKIPPED_HEADER.code)

@@ -4,7 +4,7 @@ A fault is data, not an exception: it becomes the record's line in the results. 
 others are named alike.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 
@@ -66,6 +66,9 @@ SKIPPED_HEADER = _kind(
     "Core_ImportFile_SkippedHeaderLine", "Information", "Skipped header line '{line}'",
     "A `#` line of the multi-entity form names columns. It is receipted, but is no record and is not counted.",
 )  # fmt: skip
+UNLIKE_HEADER = replace(
+    SKIPPED_HEADER, severity="Warning", message=f"{SKIPPED_HEADER.message}, which is not how the values stand: {{inputs}}"
+)
 SKIPPED_MISSING = _kind(
     "Core_Data_RecordSkipped", "Information", "Skipped: no {entity} with {column} '{value}'",
     "The look-up's `missing: skip` says that a record without this reference is to be left out. It counts as skipped.",

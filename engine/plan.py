@@ -21,6 +21,9 @@ None passes through as None. A row with a fault has None. Canonical text is what
 the column `is_text_identity`, the one text that every equal value has, as the target prints it (`7` for `007`).
 """
 
+POSITIONAL = "positional"
+"""A file's form: rows that name their entity and action below `!Name` lines, their values always in the order of its inputs."""
+
 
 class Action(StrEnum):
     """What is to be done with a record."""
@@ -158,6 +161,8 @@ class FilePlan:
 
     def read_as(self, form: str | None, separator: str | None = None) -> FilePlan:
         """Return how a file is read that comes in another form: what the control file says of tables of text counts for those only."""
+        if form == POSITIONAL:
+            return replace(self, read="csv", encoding="utf-8", separator=separator, quote='"', has_header=False, entity=None, action=None)
         if form in ("json", "jsonl"):
             return replace(self, read=form, encoding="utf-8")
         return replace(self, read=form or self.read, separator=separator or (None if form == "tsv" else self.separator))

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from catalog import batches
 from catalog.batches import Claim, Counts, Ending, State, TableKey
 from engine import results, run as engine
-from engine.plan import Plan
+from engine.plan import POSITIONAL, Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
 from errors import (
@@ -208,14 +208,15 @@ class _Carrier:
     def _plan_named(self, name: str) -> Plan | None:
         """Return the plan that a `!Name` row means, once the lanes of its tables are held too; None where none can be used."""
         digest = batches.control_pin(self._means.catalog, self._claim.batch_id, name)
-        if digest is None:
+        if digest is None and all(file.format != POSITIONAL for file in self._claim.files):
             return None
         try:
-            plan = self._means.plans.get(digest)
+            plan = self._means.plans.generated(name) if digest is None else self._means.plans.get(digest)
         except (ControlFileInvalid, DigestUnknown) as error:
             log.warning("batch %d: the control file %s cannot be used: %s", self._claim.batch_id, name, error)
             return None
-        self._take_lanes(plan.tables)
+        if plan is not None:
+            self._take_lanes(plan.tables)
         return plan
 
     def _take_lanes(self, tables: Collection[TableKey]) -> None:

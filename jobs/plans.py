@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine import control
+from engine.control.generate import generated_schema
 from engine.plan import Plan
 from engine.tables import Table, Tables
 from engine.target import Target
-from errors import TargetUnavailable
+from errors import Refusal, TargetUnavailable
 from schemas.control import parse
 from spool import Spool
 
@@ -71,6 +72,17 @@ class Plans:
         except self._target.errors as error:
             raise TargetUnavailable(str(error).strip()) from error
         return kept.plan
+
+    def generated(self, name: str) -> Plan | None:
+        """Return the plan of the control file that is made from the table of this name; None where there is none, or several."""
+        try:
+            tables = self._target.tables()
+            text = generated_schema(tables, name)
+            return control.compile(parse(text.encode()), tables, self._target.dialect)
+        except Refusal:
+            return None
+        except self._target.errors as error:
+            raise TargetUnavailable(str(error).strip()) from error
 
     def _compiled(self, digest: str) -> _Kept:
         with self._spool.open(digest) as file:

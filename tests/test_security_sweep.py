@@ -25,10 +25,12 @@ __all__ = ["lite", "web"]
 DATA = b"carrier,name\nAA,American\n"  # what Web.ready() uploads
 DIGEST = hashlib.sha256(DATA).hexdigest()
 TEMPLATES = {f"/api/control/<digest_or_name>/template.{ending}" for ending in ("csv", "xlsx")}
-TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES}
+ON_KEY = "/api/tenants/<client>/<connection>/modules/system/imports/schemas"
+SCHEMAS = {ON_KEY, f"{ON_KEY}/<schema>", f"{ON_KEY}/<schema>/generate/csv/download"}
+TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES, *SCHEMAS}
 HANDLE = "0b6f3c1e-8d5a-4f7b-9c2d-1a2b3c4d5e6f"
 BY_IMPORT = {"/api/file/<digest>", "/api/handle/<handle>", "/api/handles", *TO_PREPARE}  # what an import needs to look at
-NOTHING = {"batch": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
+NOTHING = {"batch": "4711", "schema": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
 BY_IMPORT_ALONE = {"/bulk/v1/bulkload/<integration_id>/upload_url"}
 BY_CONTROL = {"/api/control", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
@@ -60,8 +62,14 @@ def values_for(web: Web) -> dict[str, str]:
     told: dict[str, Any] = {"event": "batch.completed", "batch_id": int(batch), "run": 1, "body": "{}"}
     with writing(web.catalog) as connection:
         notices.add(connection, [NewDelivery(id=notices.id_of(webhook), kind=Kind.WEBHOOK, recipient=webhook, **told)])
+    yaml = "entities:\n- entity: Airlines\n  input: [carrier]\n  mappings: [carrier: ]\n"
+    path = ON_KEY.replace("<", "").replace(">", "")
+    schema = ask(web, "POST", path, json={"properties": {"name": f"mine {batch}", "schema": yaml}})
     return {
         "batch": batch,
+        "schema": schema.headers["OnKey-Resource-Id"],
+        "client": "acme",
+        "connection": "prd",
         "webhook": webhook,
         "delivery": notices.id_of(webhook),
         "digest": DIGEST,
@@ -110,7 +118,7 @@ def test_what_is_anothers_looks_like_nothing(web: Web) -> None:
     """Each route answers another key's batch or digest as it answers one that never was: no oracle, no IDOR (T58, T87)."""
     values, stranger = values_for(web), web.new_key("import", "read", "control", "approve")
     # Control files and tables are everybody's, and names are those of a batch's own files.
-    shared = {"digest_or_name", "integration_id", "name", "table", "namespace", "code", "directory"}
+    shared = {"client", "connection", "digest_or_name", "integration_id", "name", "table", "namespace", "code", "directory"}
     nothing = {name: value if name in shared else NOTHING.get(name, "0" * len(value)) for name, value in values.items()}
     tus = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     asked = set()

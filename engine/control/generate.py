@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from engine.control.lookups import CODE
-from engine.control.scope import table_text
+from engine.control.scope import reference_name, table_text
 from engine.tables import Column, ForeignKey, Kind, Table, Tables, fold, matches
 from errors import Problem, Refusal
 
@@ -17,6 +17,39 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 def generated_control(tables: Tables, name: str) -> str:
     """Return a control file for the table that is meant by a name; Refusal 404 where there is none, 400 where it may mean several."""
+    table, is_alone = _meant(tables, name)
+    return "".join(f"{line}\n" for line in _lines(tables, table, is_alone, {}))
+
+
+def generated_schema(tables: Tables, name: str) -> str:
+    """Return the same for files whose rows name their entity, with the names that other systems give: `CostElement`, `costElementCode`.
+
+    Its name would be that of its one entity.
+    """
+    table, _ = _meant(tables, name)
+    references = {fk.columns[0] for fk in table.foreign_keys if fk.columns[0] not in (_key(table) or ()) and _code(tables, fk)}
+    called = {column: f"{_camel(reference_name(column))}Code" if column in references else _camel(column) for column in table.columns}
+    # Where two columns would have one name, all keep their own.
+    return "".join(f"{line}\n" for line in _lines(tables, table, False, called if len(set(called.values())) == len(called) else {}, True))
+
+
+def schema_name(table: str) -> str:
+    """Return what the generated schema of a table is called.
+
+    >>> schema_name("cost_element")
+    'CostElement'
+    """
+    camel = _camel(table)
+    return camel[:1].upper() + camel[1:]
+
+
+def _camel(name: str) -> str:
+    first, *rest = [part for part in name.split("_") if part] or [name]
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _meant(tables: Tables, name: str) -> tuple[Table, bool]:
+    """Return the table that is meant by a name, and whether that name means it alone."""
     found = matches(tables, name)
     if not found:
         raise Refusal(404, "table_unknown", f"There is no table {name[:80]!r}.")
@@ -27,28 +60,31 @@ def generated_control(tables: Tables, name: str) -> str:
         table = tables.get(*found[0])
     except KeyError:
         raise Refusal(404, "table_unknown", f"There is no table {name[:80]!r}.") from None
-    return "".join(f"{line}\n" for line in _lines(tables, table, is_alone=len(matches(tables, found[0][1])) == 1))
+    return table, len(matches(tables, found[0][1])) == 1
 
 
-def _lines(tables: Tables, table: Table, is_alone: bool) -> Iterator[str]:
+def _lines(tables: Tables, table: Table, is_alone: bool, called: dict[str, str], names_rows: bool = False) -> Iterator[str]:
+    """Yield the lines; `called` are the inputs that are named otherwise than their columns, `names_rows`: each row names its entity."""
+    entity = schema_name(table.name) if names_rows else table.name
     key = _key(table)
     inputs = [column.name for column in table.columns.values() if _is_input(table, column, key)]
     references = {fk.columns[0]: code for fk in table.foreign_keys if fk.columns[0] not in (key or ()) and (code := _code(tables, fk))}
     yield f"# Made from the table {table_text(table.key)}. Take out what your files do not have."
     if key is None:
         yield "# It has no unique key by which a row could be found again, so rows are only inserted: what is sent twice is there twice."
-    yield "files:"
-    yield f"  {_text(table.name + '.csv')}: {{entity: {_text(table.name)}, action: {'Merge' if key else 'Insert'}}}"
+    if not names_rows:
+        yield "files:"
+        yield f"  {_text(table.name + '.csv')}: {{entity: {_text(entity)}, action: {'Merge' if key else 'Insert'}}}"
     yield "entities:"
-    yield f"- entity: {_text(table.name)}"
+    yield f"- entity: {_text(entity)}"
     if not is_alone:
         yield f"  table: {_text(table_text(table.key))}"
-    yield f"  input: [{', '.join(map(_text, inputs))}]"
+    yield f"  input: [{', '.join(_text(called.get(name, name)) for name in inputs)}]"
     yield "  mappings:"
     if key is not None and key != table.primary_key:
-        yield f"  - id: {_identity(table, key)}"
+        yield f"  - id: {_identity(table, key, called)}"
     for name in inputs:
-        yield f"  - {_text(name)}:{_converter(table.columns[name], references.get(name))}"
+        yield f"  - {_text(name)}:{_converter(table.columns[name], references.get(name), called.get(name, name))}"
 
 
 def _key(table: Table) -> tuple[str, ...] | None:
@@ -89,20 +125,21 @@ def _code(tables: Tables, fk: ForeignKey) -> str | None:
     return chosen[0] if chosen and chosen[0] not in referred else None
 
 
-def _identity(table: Table, key: tuple[str, ...]) -> str:
+def _identity(table: Table, key: tuple[str, ...], called: dict[str, str]) -> str:
     if len(key) == 1:
-        return f"{{converter: {{type: {CODE}, input: {_text(key[0])}, column: {_text(key[0])}}}}}"
-    properties = ", ".join(f"{json.dumps(f'{table.name}->{name}', ensure_ascii=False)}: {_text(name)}" for name in key)
+        return f"{{converter: {{type: {CODE}, input: {_text(called.get(key[0], key[0]))}, column: {_text(key[0])}}}}}"
+    labels = {name: json.dumps(f"{table.name}->{name}", ensure_ascii=False) for name in key}
+    properties = ", ".join(f"{label}: {_text(called.get(name, name))}" for name, label in labels.items())
     return f"{{converter: {{type: ReferenceLookup, properties: {{{properties}}}}}}}"
 
 
-def _converter(column: Column, code: str | None) -> str:
+def _converter(column: Column, code: str | None, called: str) -> str:
     """Return what a column needs besides its input: the code by which it refers, or the zone that files rarely say."""
     if code is not None:
-        return f" {{converter: {{type: {CODE}, input: {_text(column.name)}, column: {_text(code)}}}}}"
+        return f" {{converter: {{type: {CODE}, input: {_text(called)}, column: {_text(code)}}}}}"
     if column.kind is Kind.TIMESTAMP_TZ:
-        return f" {{converter: {{type: DateTime, input: {_text(column.name)}, timezone: UTC}}}}"
-    return ""
+        return f" {{converter: {{type: DateTime, input: {_text(called)}, timezone: UTC}}}}"
+    return f" {{input: {_text(called)}}}" if called != column.name else ""
 
 
 def _text(name: str) -> str:

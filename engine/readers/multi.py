@@ -16,6 +16,7 @@ from engine.readers.plain import delimited_rows
 from engine.readers.rows import Rows
 from engine.readers.sheet import SheetRows
 from engine.readers.task import ACTIONS, NUMBER, Task, name_problem, place_names
+from engine.tables import fold
 
 
 @dataclass(slots=True)
@@ -70,6 +71,16 @@ class State:
         if _is_header(cells):
             self.header, self.header_line, self.known = cells, line, {}
 
+    def unlike(self) -> str:
+        """Return how values stand, where the header that was just taken says otherwise and is only a guide; "" where it does not."""
+        if self.header is None or self.task.file.has_header or self.plan is None:
+            return ""
+        names = [fold(cell.lstrip("* ")) for cell in self.header[3 if _has_group(self.header) else 2 :]]
+        entities = list({entity.name: entity for entity in self.plan.entities.values()}.values())
+        if not entities or any(list(map(fold, entity.inputs))[: len(names)] == names for entity in entities):
+            return ""
+        return ",".join(entities[0].inputs)[:200]
+
     def layout(self, row: Sequence[str]) -> Layout | Fault:
         """Return how a row is laid out, or why that is not known."""
         key = (row[0], row[1] if len(row) > 1 else "")
@@ -90,14 +101,14 @@ class State:
         action = ACTIONS.get(action_name.strip().lower())
         if action is None:
             return faults.fault(faults.UNKNOWN_ACTION, name=action_name[:80])
-        if self.header is None:
-            skipped = 3 if self.task.is_ordered else 2
+        if self.header is None or not self.task.file.has_header:
+            skipped = 3 if self.task.is_ordered or _has_group(self.header or ()) else 2
             places = {name: skipped + index for index, name in enumerate(entity.inputs)}
             return Layout(entity, action, skipped, skipped + len(entity.inputs), places)
         return self._layout_by_header(entity, action, self.header)
 
     def _layout_by_header(self, entity: EntityPlan, action: Action, header: list[str]) -> Layout | Fault:
-        skipped = 3 if len(header) > 2 and header[2].lstrip("* ").lower() == "grouporder" else 2
+        skipped = 3 if _has_group(header) else 2
         names = [cell.lstrip("* ") for cell in header[skipped:]]
         if problem := name_problem(names):
             return faults.fault(faults.INVALID_HEADER, line=self.header_line, reason=problem)
@@ -111,6 +122,10 @@ class State:
                 self.task.warnings.append(warning)
         required = tuple(index for index, cell in enumerate(header) if cell.startswith("*") and index >= skipped)
         return Layout(entity, action, skipped, skipped + len(names), places, required)
+
+
+def _has_group(header: Sequence[str]) -> bool:
+    return len(header) > 2 and header[2].lstrip("* ").lower() == "grouporder"
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -201,7 +216,9 @@ class _Builder:
             return
         mark = _take_mark(self._state, row, line)
         if mark == "#":
-            self._add_wrong(line, faults.fault(faults.SKIPPED_HEADER, line=",".join(row).rstrip(",")[:200]))
+            said, inputs = ",".join(row).rstrip(",")[:200], self._state.unlike() if _is_header(row) else ""
+            kind = faults.UNLIKE_HEADER if inputs else faults.SKIPPED_HEADER
+            self._add_wrong(line, faults.fault(kind, line=said, inputs=inputs))
         if mark:
             return
         layout = self._state.layout(row)

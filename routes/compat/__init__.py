@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Blueprint
 
-from routes.compat import elma365, haplo, workflow_import_queue, workspan
+from routes.compat import elma365, haplo, onkey, workflow_import_queue, workspan
 
-BLUEPRINTS: tuple[Blueprint, ...] = (haplo.routes, workflow_import_queue.routes, elma365.routes, workspan.routes)
+BLUEPRINTS: tuple[Blueprint, ...] = (haplo.routes, workflow_import_queue.routes, elma365.routes, workspan.routes, onkey.routes)
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
