@@ -133,7 +133,7 @@ def change_schema(schema: str) -> ResponseReturnValue:
 def delete_schema(schema: str) -> ResponseReturnValue:
     """Delete a schema."""
     import_schemas.remove(parts().catalog, _own(schema), caller())
-    return Response(status=204)
+    return replies.text("", 204)
 
 
 @routes.get("/<schema>/generate/csv/download")
