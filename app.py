@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import BoundedSemaphore
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ from routes import (
     schedule,
     status,
     templates,
+    upload,
     webhooks,
 )
 from schemas import control as control_files
@@ -158,4 +160,6 @@ def _finish(reply: Response) -> Response:
         "key_id": g.key.id if "key" in g else None,
     }
     log.info("request", extra={"fields": fields})
+    if reply.status_code >= 400 and "wsgi.input" in request.environ:
+        reply.call_on_close(partial(upload.read_on, request.environ["wsgi.input"]))
     return reply

@@ -6,8 +6,9 @@ import base64
 import binascii
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import IO, Any, cast
@@ -25,6 +26,7 @@ from spool import Receiver, Spool, parse_digest
 _FIELD_BYTES = 500_000
 _BUFFER_BYTES = 450_000
 _PARTS = 20
+_READ_ON_SECONDS = 5.0
 _SHA_256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):\s*(?=[,;]|$)")
 
 
@@ -154,6 +156,17 @@ def limited(request: Request, max_bytes: int) -> IO[bytes]:
 def too_large(max_bytes: int) -> Refusal:
     """Return the refusal of an upload of more than `max_bytes`."""
     return Refusal(413, "too_large", f"The upload is larger than the limit of {max_bytes} bytes.")
+
+
+def read_on(body: IO[bytes]) -> None:
+    """Read, for a few seconds, the rest of a body that was refused, once the reply is sent.
+
+    A connection that is closed on a client who is still sending is reset, and the reply lost on its way.
+    """
+    deadline = time.monotonic() + _READ_ON_SECONDS
+    with suppress(OSError):  # The client has gone: it has its reply.
+        while time.monotonic() < deadline and body.read(_BUFFER_BYTES):
+            pass
 
 
 @contextmanager

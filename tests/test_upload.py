@@ -197,6 +197,19 @@ def test_a_long_refused_body_still_gets_its_reply(web: Web, tmp_path: Path) -> N
     assert gone(web)
 
 
+def test_a_client_that_reads_nothing_before_all_is_sent_gets_its_reply(web: Web) -> None:
+    """What is refused at its first byte is read to its end: a connection that is closed on a sending client loses the reply."""
+    host, _, port = web.url.removeprefix("http://").partition(":")
+    for key, status in ((web.key, b"413"), ("lad_no_key", b"401")):
+        head = f"PUT /api/file/{DIGEST} HTTP/1.1\r\nHost: x\r\nAuthorization: apikey {key}\r\nContent-Length: {40 * LIMIT}\r\n\r\n"
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(head.encode())
+            for _ in range(40):
+                time.sleep(0.01)
+                client.sendall(bytes(LIMIT))
+            assert client.recv(1000).split()[1] == status
+
+
 def test_a_body_of_exactly_the_limit_is_taken(web: Web, tmp_path: Path) -> None:
     """The limit is the largest body that is taken, told in advance or not."""
     path, content = unique(tmp_path, LIMIT)
