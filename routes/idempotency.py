@@ -22,7 +22,7 @@ from routes.fields import read_small_body
 P = ParamSpec("P")
 
 _SANE_KEY = re.compile(r"[!-~]([ -~]{0,253}[!-~])?", re.ASCII)
-_KEPT_HEADERS = ("Content-Type", "Queue-Delayed", "Import-Exit", "Location", "Upload-Expires")
+_KEPT_HEADERS = ("Content-Type", "Queue-Delayed", "Import-Exit", "Location", "Upload-Expires", "OnKey-Resource-Id")
 
 
 def idempotent(view: Callable[P, ResponseReturnValue]) -> Callable[P, ResponseReturnValue]:
