@@ -35,7 +35,8 @@ class BatchId(Text):
     """A batch's identifier; whether it is one, and whose, is seen where the batch is looked for. A JSON number stands for its digits."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        return super()._deserialize(str(value) if type(value) is int else value, attr, data, **kwargs)
+        is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        return super()._deserialize(str(int(value)) if is_whole else value, attr, data, **kwargs)
 
 
 class Instant(fields.Field[datetime]):

@@ -47,7 +47,7 @@ def test_json_instead_of_a_form(lite: Web) -> None:
     made = lite.post("/api/batch", json={"control": "airlines", "comment": "x"}, headers=JSON)
     assert made.status_code == 200 and isinstance(made.get_json()["batch"], int)
     batch = lite.ready()
-    for given in (batch, int(batch)):
+    for given in (batch, int(batch), float(batch)):
         reply = lite.post("/api/schedule", json={"batch": given, "ordered": True}, headers=JSON)
         assert reply.get_json() == {"status": "SCHEDULED", "batch": int(batch), "run": 1, "mode": "import"}
 

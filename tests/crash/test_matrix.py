@@ -13,7 +13,11 @@ from tests.crash.matrix import SET_UPS, Matrix, SetUp, Tally
 SEED = int(os.environ.get("CRASH_SEED", "") or random.SystemRandom().randrange(2**32))
 
 
-@pytest.mark.parametrize("set_up", SET_UPS, ids=str)
+# A minute each: handlers are told of on one of the databases here, on both by `make crash`.
+IN_FULL = [set_up for set_up in SET_UPS if set_up.has_handlers and set_up.database == "sqlite"]
+
+
+@pytest.mark.parametrize("set_up", [pytest.param(s, marks=[pytest.mark.slow] * (s in IN_FULL)) for s in SET_UPS], ids=str)
 def test_a_kill_at_every_call_site(
     set_up: SetUp, tmp_path: Path, redis_url: str, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
