@@ -9,8 +9,7 @@ from werkzeug.test import TestResponse
 
 from schemas.requests import COLLECTION_TYPE
 from tests.engine_parts import sql
-from tests.test_import import working
-from tests.web_parts import Web, lite, web
+from tests.web_parts import Web, lite, web, working
 
 __all__ = ["lite", "web"]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,13 +18,12 @@ from catalog.notices import Progress
 from engine import events as told_of, writers
 from engine.target import open_target
 from jobs.events import Mover
-from jobs.run_batch import Drain
 from tests.engine_parts import sql
 from tests.jobs_parts import wait_for
 from tests.notice_parts import ONE_FILE, TABLE, notices_of
 from tests.security_parts import work_off
 from tests.test_webhooks import verify_of_the_docs
-from tests.web_parts import Web, settings_for
+from tests.web_parts import Web, settings_for, working
 from tests.webhook_parts import Receiver, hook, receiver
 
 __all__ = ["receiver"]
@@ -195,26 +192,6 @@ def test_nothing_moves_while_a_backup_is_made(lite: Web, receiver: Receiver) -> 
     holds.release(lite.catalog)
     tell(lite)
     assert (waiting(lite), len(receiver.got)) == ([], 1)
-
-
-@contextmanager
-def working(web: Web) -> Iterator[None]:
-    """Carry out, meanwhile, whatever comes."""
-    is_over = threading.Event()
-
-    def work() -> None:
-        with Drain(web.settings, "a test", os.getppid()) as drain:
-            while not is_over.wait(0.01):
-                while drain._next():
-                    pass
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 BOUND = {"EVENT_OUTBOX_RECORDS": "30", "LEASE_SECONDS": "1.5", "HEARTBEAT_SECONDS": "0.2"}

@@ -1,10 +1,6 @@
 """Imports in one call: every format, by body or form, waited for or not."""
 
 import json
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -16,9 +12,8 @@ import clock
 from catalog import batches
 from catalog.batches import State
 from engine.workbook import workbook
-from jobs.run_batch import Drain
 from tests.engine_parts import sql
-from tests.web_parts import Web, lite, web
+from tests.web_parts import Web, lite, web, working
 
 __all__ = ["lite", "web"]
 
@@ -42,26 +37,6 @@ ROWS = {
     "application/json": b'[{"carrier": "AA", "name": "American"}]',
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": b"".join(workbook([["carrier", "name"], ["AA", "American"]])),
 }
-
-
-@contextmanager
-def working(web: Web) -> Iterator[None]:
-    """Carry out, meanwhile, whatever comes."""
-    is_over = threading.Event()
-
-    def work() -> None:
-        with Drain(web.settings, "a test", os.getppid()) as drain:
-            while not is_over.wait(0.01):
-                while drain._next():
-                    pass
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def post(web: Web, data: bytes, query: str = "", kind: str = "text/csv", **options: Any) -> TestResponse:

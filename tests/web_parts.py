@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from werkzeug.test import TestResponse
 import catalog
 from app import create_app
 from catalog import keys, migrate
+from jobs.run_batch import Drain
 from settings import Settings
 from tests.engine_parts import sql
 from tests.openapi_parts import Held
@@ -112,3 +116,23 @@ def lite(target_url_sqlite: str, tmp_path: Path, redis_url: str) -> Iterator[Web
     made = Web(settings_for(target_url_sqlite, tmp_path, redis_url))
     yield made
     made.close()
+
+
+@contextmanager
+def working(web: Web) -> Iterator[None]:
+    """Carry out, meanwhile, whatever comes."""
+    is_over = threading.Event()
+
+    def work() -> None:
+        with Drain(web.settings, "a test", os.getppid()) as drain:
+            while not is_over.wait(0.01):
+                while drain._next():
+                    pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
