@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from engine.faults import SKIPPED_HEADER
 from engine.readers import FORMATS
-from engine.readers.bytestream import Read, _decompressed as decompressed, bare_name, open_blocks
+from engine.readers.bytestream import Read, bare_name, decompressed, open_blocks
 from engine.readers.limits import Limits
 
 _BLOCK_BYTES = 256 * 1024

@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import Any, BinaryIO, NamedTuple
 
 from engine.failed import SEPARATOR_LINE, Layout, Mark, Unpacked, cut, numbered_lines, opened
-from engine.readers.bytestream import _decompressed as decompressed, open_blocks
+from engine.readers.bytestream import decompressed, open_blocks
 from engine.readers.limits import Limits
 from engine.readers.xlsx.book import open_book
 from engine.readers.xlsx.sheet import rows

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from engine.failed import _BLOCK_BYTES, Layout, Mark, Unpacked, numbered_lines, opened, refused
-from engine.readers.bytestream import _decompressed as decompressed
+from engine.readers.bytestream import decompressed
 from engine.readers.limits import Limits
 from engine.results import LINE_CHARS
 

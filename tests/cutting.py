@@ -1,4 +1,4 @@
-"""A line that breaks: a TCP proxy that cuts connections in the middle of what the client sends."""
+"""Lines that break: TCP proxies before a server of this machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from typing import Self
 
 
-class CuttingProxy:
-    """Passes connections on to a server, and cuts one after each of these numbers of bytes from clients; afterwards it cuts none."""
+class Proxy:
+    """Listens on a port of its own, and has each connection served in a thread of its own, by what a subclass makes of it."""
 
-    def __init__(self, port: int, cut_after: Iterable[int]) -> None:
-        self._server, self._budgets = ("127.0.0.1", port), list(cut_after)
-        self._lock = threading.Lock()
-        self.cuts = 0
+    def __init__(self, port: int) -> None:
+        """`port`: of the server, on this machine."""
+        self._server = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
 
@@ -33,6 +32,20 @@ class CuttingProxy:
             while True:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class CuttingProxy(Proxy):
+    """Passes connections on to a server, and cuts one after each of these numbers of bytes from clients; afterwards it cuts none."""
+
+    def __init__(self, port: int, cut_after: Iterable[int]) -> None:
+        """See Proxy."""
+        super().__init__(port)
+        self._budgets = list(cut_after)
+        self._lock = threading.Lock()
+        self.cuts = 0
 
     def _serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._server) as server:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from dev.servers import end_with_parent, free_port, stop, wait_until
+from tests.cutting import Proxy
 
 KEY, SECRET = "lading-tests", "not-a-secret-at-all"
 _IDENTITIES = {
@@ -90,31 +90,16 @@ def _answers(port: int) -> bool:
         return False
 
 
-class FailingProxy:
+class FailingProxy(Proxy):
     """Passes requests on to the store, or, as `mode` says, resets them (`gone`), answers 503, or is `slow`."""
 
     def __init__(self, port: int) -> None:
-        self._server = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        """See Proxy."""
+        super().__init__(port)
         self.mode = "pass"
         self.cut_after: int | None = None  # bytes from clients, from when it was set
         self.refused = 0
         self.recovers_at: int | None = None  # when so many requests were refused
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError), socket.create_connection(self._server) as server:

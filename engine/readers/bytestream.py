@@ -40,7 +40,7 @@ def open_blocks(stream: BinaryIO, name: str, encoding: str, limits: Limits) -> t
     Wrong bytes come out as wrong UTF-8, so that they stay the fault of their line. FileRefused where the file cannot be decompressed, or
     expands beyond the limits.
     """
-    read = _decompressed(stream, name, limits)
+    read = decompressed(stream, name, limits)
     start = read()
     while len(start) < 4 and (more := read()):
         start += more
@@ -61,7 +61,8 @@ def open_blocks(stream: BinaryIO, name: str, encoding: str, limits: Limits) -> t
     return _transcoded(blocks, name_of), name_of
 
 
-def _decompressed(stream: BinaryIO, name: str, limits: Limits) -> Read:
+def decompressed(stream: BinaryIO, name: str, limits: Limits) -> Read:
+    """Return what reads a file's blocks, unpacked where its name says that it is compressed; both it and they raise FileRefused."""
     lowered = name.lower()
     if not lowered.endswith((".gz", ".zst")):
         return lambda: stream.read(BLOCK_BYTES)
