@@ -13,6 +13,7 @@ import clock
 from catalog import import_schemas, keys, retention
 from catalog.database import insert, lock_queue, reading, writing
 from catalog.notices import note_end
+from catalog.prepared import Prepared
 from catalog.queue import (
     HeldLease,
     add_tables,
@@ -103,7 +104,7 @@ def _last_of_mode() -> ColumnElement[int]:
 # Made once: to make them takes longer than to execute them, and whoever waits for a batch executes them twice.
 _WITH_LAST_RUN = _with_run(batches.c.run)
 _WITH_LAST_OF_MODE = _with_run(_last_of_mode())
-_STATE = select(batches.c.state).where(batches.c.id == bindparam("p_batch"))
+_STATE = Prepared(select(batches.c.state).where(batches.c.id == bindparam("p_batch")))
 _MOVING = (State.UPLOADING, State.SCHEDULED, State.RUNNING)
 _MAX_ID = 2**53  # every JSON reader keeps integers below this exact
 
@@ -155,7 +156,7 @@ def get(engine: Engine, batch_id: int, *, key: keys.Key | None = None, mode: Mod
 def is_moving(engine: Engine, batch_id: int) -> bool:
     """Tell whether a batch has not ended, nor is held; cheap enough to be asked every few milliseconds."""
     with reading(engine) as connection:
-        return connection.scalar(_STATE, {"p_batch": batch_id}) in _MOVING
+        return _STATE.run(connection, p_batch=batch_id).scalar() in _MOVING
 
 
 def runs_of(engine: Engine, batch_id: int) -> list[Run]:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, bindparam, exists, func, or_, select,
 
 import clock
 from catalog.database import insert, lock_queue, writing
+from catalog.prepared import Prepared
 from catalog.retention import keep_for_run
 from catalog.states import Mode, Options, Scheduled, State, TableKey
 from catalog.tables import batches, lanes, queue_place, runs, wants
@@ -22,7 +23,7 @@ def _move(place: Any) -> Any:
         runs.c.batch_id == batches.c.id,
         runs.c.number == batches.c.run,
         runs.c.mode == Mode.DRY_RUN,
-        runs.c.state.in_((State.COMPLETED, State.FAILED)),
+        or_(runs.c.state == State.COMPLETED, runs.c.state == State.FAILED),
     )
     return (
         update(batches)
@@ -32,7 +33,7 @@ def _move(place: Any) -> Any:
             state=State.SCHEDULED,
             run=bindparam("p_next"),
             place=place,
-            start_at=bindparam("p_start_at"),
+            start_at=bindparam("p_start_at", type_=batches.c.start_at.type),
             is_cancel_wanted=False,
         )
         .returning(batches.c.place)
@@ -40,10 +41,10 @@ def _move(place: Any) -> Any:
 
 
 # Made once, which takes longer than to execute them.
-_SEEN = select(batches.c.state, batches.c.run).where(batches.c.id == bindparam("p_batch"))
+_SEEN = Prepared(select(batches.c.state, batches.c.run).where(batches.c.id == bindparam("p_batch")))
 _MOVE = {
-    True: _move(queue_place.next_value()),  # PostgreSQL
-    False: _move(select(func.coalesce(func.max(batches.c.place), 0) + 1).scalar_subquery()),
+    True: Prepared(_move(queue_place.next_value())),  # PostgreSQL
+    False: Prepared(_move(select(func.coalesce(func.max(batches.c.place), 0) + 1).scalar_subquery())),
 }
 
 
@@ -63,7 +64,7 @@ def schedule_on(
 ) -> Scheduled:
     """Do the same in a transaction that goes on."""
     while True:
-        seen = connection.execute(_SEEN, {"p_batch": batch_id}).one_or_none()
+        seen = _SEEN.run(connection, p_batch=batch_id).one_or_none()
         if seen is None:
             raise Refusal(404, "batch_unknown", f"there is no batch {batch_id}")
         if seen.run and (earlier := _earlier(connection, batch_id, seen, options)):
@@ -91,9 +92,9 @@ def _earlier(connection: Connection, batch_id: int, seen: Any, options: Options)
 def _schedule_if_still(connection: Connection, batch_id: int, seen: Any, options: Options) -> int | None:
     """Move the batch to `scheduled` if it still is as `seen` and may be; return its place, or None where it has changed since."""
     said = {"p_batch": batch_id, "p_run": seen.run, "p_next": seen.run + 1, "p_state": seen.state, "p_start_at": options.start_at}
-    place = connection.scalar(_MOVE[connection.dialect.name == "postgresql"], said)
+    place = _MOVE[connection.dialect.name == "postgresql"].run(connection, **said).scalar()
     if place is None:
-        now = connection.execute(_SEEN, {"p_batch": batch_id}).one()
+        now = _SEEN.run(connection, p_batch=batch_id).one()
         if tuple(now) == tuple(seen):
             raise Refusal(409, "already_scheduled", f"batch {batch_id} is {now.state} and was scheduled in another way")
     return place

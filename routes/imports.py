@@ -53,6 +53,7 @@ files:
 """
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})\"?\s*(?=$|[,;])", re.IGNORECASE)
 _ASYNC = re.compile(r"(?:^|[,;])\s*respond-async\s*(?=$|[,;])", re.IGNORECASE)
+_IMPORT = ImportRequest()  # made once: marshmallow copies every field for each instance
 _NOT_OF_THE_IMPORT = ("wait", "fail")  # how the reply is wanted; a repeated request may want it otherwise
 
 
@@ -88,7 +89,7 @@ class Started:
 )  # fmt: skip
 def import_data(digest_or_name: str) -> ResponseReturnValue:
     """Import the body, a form's file, or what a handle knows; reply with the batch, or with its results if they are waited for."""
-    accepted, given = _known(digest_or_name) if "handle" in request.args else _taken(ImportRequest(), lambda: digest_or_name)
+    accepted, given = _known(digest_or_name) if "handle" in request.args else _taken(_IMPORT, lambda: digest_or_name)
     return _waited(accepted, given)
 
 
@@ -124,7 +125,7 @@ def _waited(accepted: Response, given: dict[str, Any]) -> ResponseReturnValue:
 
 def _known(digest_or_name: str) -> tuple[Response, dict[str, Any]]:
     """Import what the caller knows by a handle; return the reply, and the checked fields."""
-    given = check(ImportRequest(), fields.once(list(request.args.items(multi=True))))
+    given = check(_IMPORT, fields.once(list(request.args.items(multi=True))))
     _prefer(given)
     if request.stream.read(1):
         raise Refusal(400, "request_invalid", "The data come by a handle and in the body.", [Problem("Send one of them.", "handle")])

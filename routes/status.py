@@ -22,7 +22,7 @@ __all__ = ["details", "get_status", "import_exit", "line_of", "routes", "settled
 
 routes = Blueprint("status", __name__, url_prefix="/api")
 
-_SHORTEST_PAUSE_SECONDS = 0.002  # a batch of one record is over in some milliseconds
+_SHORTEST_PAUSE_SECONDS = 0.0005  # a batch of one record is over in some milliseconds
 _LATEST_SHARE = 0.1  # of the time waited so far: how much later than the batch's end the reply may come
 _LONGEST_PAUSE_SECONDS = 0.25
 
