@@ -6,15 +6,16 @@ import gzip
 import io
 import resource
 import tracemalloc
+from typing import Any
 
 import pytest
 from backports import zstd
 from hypothesis import given, settings, strategies as st
 
 from engine import faults
-from engine.plan import FilePlan
-from engine.readers import FileRefused, Limits, format_of
-from tests.reader_parts import chunks, resumed_everywhere, row, told
+from engine.plan import Action, FilePlan
+from engine.readers import FileRefused, Limits, format_of, read
+from tests.reader_parts import ENTITY, PLAN, chunks, facts, resumed_everywhere, row, told
 
 MULTI = {"entity": None, "action": None}
 
@@ -332,3 +333,39 @@ def test_plain_files_resume_anywhere(pieces, chunk_records):
     data = ("sep=,\na,b,c\n" + "".join(pieces)).encode("utf-8", "surrogateescape")
     resumed_everywhere(data, "f.csv", chunk_records=chunk_records)
     resumed_everywhere(gzip.compress(data), "f.csv.gz", chunk_records=chunk_records, chunk_bytes=20)
+
+
+class Counted(io.BytesIO):
+    """A file that counts the bytes read of it."""
+
+    total = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read, and count."""
+        block = super().read(size)
+        self.total += len(block)
+        return block
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("name", ["f.csv", "f.jsonl", "f.json"])
+def test_a_reader_goes_on_without_reading_what_is_behind_it(name, mark):
+    """Going on near the end of a file costs a header and a block, not the file, and gives the same chunk."""
+    if name == "f.csv":
+        data = "a,b,c\n" + "".join(f'{n},"é\n{n}",x\n' for n in range(100_000))
+    else:
+        records = [f'{{"a": "{n}", "b": "é", "c": "x"}}' for n in range(100_000)]
+        data = "\n".join(records) if name == "f.jsonl" else "[" + ",".join(records) + "]"
+    data = mark + data.encode()
+    *_, before, last = chunks(data, name, chunk_records=1_000)
+    file = Counted(data)
+    go_on: dict[str, Any] = {
+        "first_chunk_number": last.number,
+        "start_line": before.next_line,
+        "first_record": last.first_record,
+        "resume": before.resume,
+    }
+    task: dict[str, Any] = {"file_index": 0, "resolve_name": {}.get, "limits": Limits(), "chunk_records": 1_000}
+    [again] = read(file, FilePlan(name, entity=ENTITY, action=Action.MERGE), PLAN, **task, **go_on)
+    assert facts(again) == facts(last)
+    assert file.total < len(data) / 3

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from engine.chunk import Chunk
 from engine.plan import FilePlan, Plan
-from engine.readers.bytestream import bare_name, open_blocks
+from engine.readers.bytestream import bare_name, open_seekable_blocks
 from engine.readers.collection import Collection, Compile
 from engine.readers.json_array import read_array
 from engine.readers.json_lines import read_lines
@@ -49,9 +49,9 @@ def read(
         raise FileRefused("format", f"Files cannot be read as {form}")
     if is_json and (file.entity is None or file.action is None):
         raise FileRefused("format", "A JSON file needs an entity and an action in the control file")
-    blocks, encoding = (stream.read, "") if form == "xlsx" else open_blocks(stream, name, file.encoding, limits)
+    blocks, encoding, seek = (stream.read, "", None) if form == "xlsx" else open_seekable_blocks(stream, name, file.encoding, limits)
     task = Task(
-        read=blocks, encoding=encoding, format=form, file=file, plan=plan, file_name=name, file_index=file_index,
+        read=blocks, seek=seek, encoding=encoding, format=form, file=file, plan=plan, file_name=name, file_index=file_index,
         chunk_number=first_chunk_number, resolve_name=resolve_name, limits=limits, start_line=start_line, record=first_record,
         resume=json.loads(resume) if resume else {}, chunk_records=chunk_records, chunk_bytes=chunk_bytes, is_ordered=ordered,
     )  # fmt: skip

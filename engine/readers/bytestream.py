@@ -23,6 +23,7 @@ _BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
 _IN_ITS_LINE = "lading-in-its-line"  # how decoders treat what is no text
 
 Read = Callable[[], bytes]  # returns the next block, b"" at the end
+Seek = Callable[[int], None]  # has the next block begin so many bytes behind the byte order mark
 
 
 def bare_name(name: str) -> str:
@@ -40,25 +41,37 @@ def open_blocks(stream: BinaryIO, name: str, encoding: str, limits: Limits) -> t
     Wrong bytes come out as wrong UTF-8, so that they stay the fault of their line. FileRefused where the file cannot be decompressed, or
     expands beyond the limits.
     """
+    read, encoding, _ = open_seekable_blocks(stream, name, encoding, limits)
+    return read, encoding
+
+
+def open_seekable_blocks(stream: BinaryIO, name: str, encoding: str, limits: Limits) -> tuple[Read, str, Seek | None]:
+    """Do as open_blocks; also return what goes to another place, where the file's bytes are those of the blocks and the stream can seek."""
     read = decompressed(stream, name, limits)
     start = read()
     while len(start) < 4 and (more := read()):
         start += more
+    mark_bytes = 0
     for mark, marked_encoding in _BOMS:
         if start.startswith(mark):
-            start, encoding = start[len(mark) :], marked_encoding
+            start, encoding, mark_bytes = start[len(mark) :], marked_encoding, len(mark)
             break
     first = [start]
 
     def blocks() -> bytes:
         return first.pop() if first and first[0] else read()
 
+    def seek(offset: int) -> None:
+        first.clear()
+        stream.seek(mark_bytes + offset)
+
     name_of = codecs.lookup(encoding).name
     if name_of in ("utf-8", "utf-8-sig", "ascii"):
-        return blocks, "utf-8"
+        is_direct = bare_name(name) == name.lower() and stream.seekable()
+        return blocks, "utf-8", seek if is_direct else None
     if name_of in ("utf-16", "utf-32") and start:
         raise FileRefused("encoding", f"The file has no byte order mark: its encoding must be {name_of}-le or {name_of}-be")
-    return _transcoded(blocks, name_of), name_of
+    return _transcoded(blocks, name_of), name_of, None
 
 
 def decompressed(stream: BinaryIO, name: str, limits: Limits) -> Read:

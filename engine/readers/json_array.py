@@ -83,6 +83,10 @@ class _Scanner:
 
     def _go_on(self, offset: int, is_over: bool) -> None:
         self.number, self.is_over = self._task.start_line, is_over
+        if self._task.seek is not None:
+            self._task.seek(offset)
+            self._bytes = offset
+            return
         while self._bytes < offset:
             block = self._task.read()
             if not block:

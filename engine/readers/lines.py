@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from engine import faults
 from engine.faults import Fault
-from engine.readers.bytestream import Read
+from engine.readers.bytestream import Read, Seek
 from engine.readers.limits import Limits
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -19,7 +19,8 @@ _WRONG = re.compile("[\0\ud800-\udfff]")
 class Lines:
     """A file's lines, each with its line end (LF, CRLF or a lone CR, as Python's universal newlines); looked at ahead, then dropped."""
 
-    def __init__(self, read: Read, encoding: str, limits: Limits) -> None:
+    def __init__(self, read: Read, encoding: str, limits: Limits, seek: Seek | None = None) -> None:
+        self._seek, self._bytes_read = seek, 0
         self.number = 1  # of the first line that was not dropped
         self.marks: dict[int, Fault] = {}  # what is wrong with lines ahead, by their number
         self.chars_dropped = 0  # characters of the lines before
@@ -58,8 +59,26 @@ class Lines:
         if self.marks:
             self.marks = {line: mark for line, mark in self.marks.items() if line >= self.number}
 
-    def skip_to(self, number: int) -> None:
-        """Forget all lines before this one."""
+    def offset(self) -> int | None:
+        """Return where the first line that was not dropped begins, as `skip_to` wants it; None where that is not known."""
+        if self._seek is None or self._is_too_long or any(mark.kind is faults.LINE_TOO_LONG for mark in self.marks.values()):
+            return None  # of a line that was too long nothing was kept
+        ahead = len("".join(self._ahead[self._at :]).encode("utf-8", "surrogateescape"))
+        return self._bytes_read - ahead - (0 if self.is_at_end else sum(map(len, self._rest)))
+
+    def place(self) -> dict[str, int]:
+        """Return what a reader must know besides the line's number to go on here at once."""
+        offset = self.offset()
+        return {} if offset is None else {"offset": offset}
+
+    def skip_to(self, number: int, offset: int | None = None) -> None:
+        """Forget all lines before this one; at once where it is known at which byte it begins, else by reading them."""
+        if offset is not None and self._seek is not None:
+            self._seek(offset)
+            self.number, self.marks, self.is_at_end, self._bytes_read = number, {}, False, offset
+            self._ahead, self._at, self._chars_ahead = [], 0, 0
+            self._rest, self._rest_bytes, self._is_too_long = [], 0, False
+            return
         while self.number < number:
             lines = self.peek(min(number - self.number, 20_000), 1 << 30)
             if not lines:
@@ -68,6 +87,7 @@ class Lines:
 
     def _fill(self) -> None:
         block = self._read()
+        self._bytes_read += len(block)
         if not block:
             self.is_at_end = True
             self._append(b"".join(self._rest))

@@ -31,7 +31,7 @@ def separator_of(task: Task, lines: Lines) -> str:
 
 def delimited_rows(task: Task) -> Rows:
     """Return the rows of delimited text."""
-    lines = Lines(task.read, task.encoding, task.limits)
+    lines = Lines(task.read, task.encoding, task.limits, task.seek)
     return Rows(lines, separator_of(task, lines), task.file.quote, task.limits)
 
 
@@ -47,7 +47,7 @@ def read_plain(task: Task, entity: EntityPlan, action: Action, rows: Rows | Shee
     if isinstance(rows, SheetRows):
         rows.width, rows.used = width, {index: name for name, index in places.items()}
     if task.start_line > rows.lines.number:
-        rows.lines.skip_to(task.start_line)
+        rows.lines.skip_to(task.start_line, task.resume.get("offset"))
     rows.check = lambda before, unread, row: _wrong_width(task, width, row)
     while True:
         chunk = _chunk(task, rows, width, (entity, action, places))
@@ -125,7 +125,7 @@ def _chunk(task: Task, rows: Rows | SheetRows, width: int, what: tuple[EntityPla
         return None
     positions = [position for position in range(len(lines)) if position not in wrong] if wrong else range(len(lines))
     blocks = [_block(kept, positions, *what)] if kept else []
-    return task.chunk(lines, blocks, wrong, rows.lines.number)
+    return task.chunk(lines, blocks, wrong, rows.lines.number, rows.lines.place())
 
 
 def _without(items: Sequence[Any], gone: set[int]) -> Sequence[Any]:

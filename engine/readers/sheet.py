@@ -47,9 +47,13 @@ class SheetRows:
         self._found = found
         self._first = 1
 
-    def skip_to(self, number: int) -> None:
-        """Pass over all rows before this one."""
+    def skip_to(self, number: int, _offset: int | None = None) -> None:
+        """Pass over all rows before this one. See Lines.skip_to: of a row nobody knows at which byte it begins."""
         self._first = number
+
+    def place(self) -> dict[str, int]:
+        """See Lines.place."""
+        return {}
 
     def take(self, count: int, chars: int) -> tuple[list[list[str]], Sequence[int], dict[int, Fault]]:
         """Take up to `count` rows of about `chars` characters: rows, their numbers, and by row why it cannot be read. See Rows.take."""

@@ -11,7 +11,7 @@ from typing import Any
 from engine.chunk import Block, Chunk
 from engine.faults import Fault
 from engine.plan import Action, FilePlan, Plan
-from engine.readers.bytestream import Read
+from engine.readers.bytestream import Read, Seek
 from engine.readers.limits import Limits
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})")  # of a group
@@ -38,6 +38,7 @@ class Task:
     chunk_records: int = 5_000
     chunk_bytes: int = 8 * 1024 * 1024
     is_ordered: bool = False
+    seek: Seek | None = None  # None: the file can only be read from its beginning
     warnings: list[str] = field(default_factory=list)  # not yet told
 
     def chunk(
