@@ -17,7 +17,7 @@ from catalog import idempotency
 from errors import Refusal
 from routes import parts
 from routes.auth import caller
-from routes.fields import read_small_body
+from routes.fields import FORMS, is_json, read_small_body
 
 P = ParamSpec("P")
 
@@ -79,6 +79,6 @@ def _begun(sent: str, fingerprint: str, work: Callable[[], ResponseReturnValue])
 def _small_body() -> list[str]:
     """Return what tells one small form or JSON object from another, whatever the order of its fields and its boundary."""
     read_small_body()
-    if request.is_json:
+    if request.mimetype not in FORMS or is_json():
         return [request.get_data().decode("utf-8", "replace")]
     return [text for pair in sorted(request.form.items(multi=True)) for text in pair]

@@ -197,3 +197,15 @@ def test_failed_rows_of_another_format(ready_lite: Web) -> None:
         batch = post(ready_lite, lines, "?wait=30", "application/jsonl").headers["Location"]
         kept = ready_lite.get(f"{batch}/failed/airlines.csv", buffered=True)
     assert (json.loads(kept.data)["carrier"], kept.mimetype) == ("TOO LONG", "application/jsonl")
+
+
+def test_rows_that_stand_in_the_order_of_the_inputs(ready_lite: Web) -> None:
+    """Where the control file says `header: false`, the lines `#Entity,Action,...` of the multi-entity form are but a guide."""
+    guided = CONTROL.replace(b"airlines.csv: {entity: Airline, action: Merge}", b"DEFAULT: {header: false}")
+    ready_lite.control(guided.replace(b"name: airlines\n", b"name: guided\n"))
+    data = b"#Entity,Action,name,carrier\nAirline,Merge,AA,American\n"
+    with working(ready_lite):
+        reply = ready_lite.post("/api/import/guided?wait=20", data, content_type="text/csv", buffered=True)
+    assert [line.split(",")[0] for line in reply.text.splitlines()[1:]] == ["Core_ImportFile_SkippedHeaderLine", "Core_Data_RecordCreated"]
+    assert ",Warning,1," in reply.text
+    assert sql(ready_lite.settings.target_url, "SELECT * FROM airlines") == [("AA", "American")]

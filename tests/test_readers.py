@@ -244,6 +244,14 @@ def test_headers_with_blank_or_double_names_fail_their_rows():
     assert kinds == [faults.SKIPPED_HEADER, faults.INVALID_HEADER] * 2 + [faults.SKIPPED_HEADER, {"a": "1"}]
 
 
+def test_headers_that_are_but_a_guide():
+    """With `header: false` values stand in the order of the inputs whatever a `#` line says, which is told where it says otherwise."""
+    data = "#Entity,Action,a,b\nT,Merge,1,2,3\n#Entity,Action,b,a\nT,Merge,1,2,3\n#Entity,Action,GroupOrder,a\nT,Merge,7,1,2,3\n"
+    values = row("1", "2", "3")
+    expected = [faults.SKIPPED_HEADER, values, faults.UNLIKE_HEADER, values, faults.SKIPPED_HEADER, values]
+    assert [said for _, said in told(chunks(data, has_header=False, **MULTI))] == expected
+
+
 def test_group_orders():
     """In ordered imports each record tells its group; without a number it is at fault. Plain files have their file's order."""
     data = "T,Merge,10,1,2,3\nT,Merge,x,1,2,3\n#Entity,Action,GroupOrder,a\nT,Merge,2,1\n#Entity,Action,a\nT,Merge,1\n"

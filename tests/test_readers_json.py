@@ -120,3 +120,11 @@ def test_json_files_resume_anywhere(texts, chunk_records, trickle):
     """Readers of JSON go on behind any chunk."""
     resumed_everywhere("\n".join(texts), "f.jsonl", chunk_records=chunk_records, trickle=trickle)
     resumed_everywhere("[" + ", ".join(texts) + " ]", "f.json", chunk_records=chunk_records, trickle=trickle)
+
+
+def test_two_values_on_one_line():
+    """What follows a record on its line is told with its place and the likeliest cause; the next line counts."""
+    [chunk] = chunks('{"a":1} {"a":2}\n{"a":3}\n', "f.jsonl")
+    [fault] = chunk.faults[0]
+    assert fault.kind == faults.INVALID_JSON_LINE and "at character 9 " in fault.message and "curl -d" in fault.message
+    assert told([chunk])[1] == (2, {"a": "3"})

@@ -97,8 +97,6 @@ def _check_form(place: Place, read: str, name: str) -> None:
         at.fault(f"a {read} file needs an `entity` and an `action`: only csv, tsv and xlsx files have a form whose rows name their own")
     if read == COLLECTION and "entity" in options:
         place.at("entity").fault("the records of a collection name their own entity and action")
-    if "header" in options and "entity" not in options and read != COLLECTION:
-        place.at("header").fault("without an `entity` the file's own # lines name its columns")
     if read == "tsv" and options.get("separator", "\t") != "\t":
         place.at("separator").fault("a tsv file is separated by tabs; write `read: csv` for another separator")
 

@@ -97,7 +97,9 @@ class State:
         entity = self.plan.entity(entity_name.strip())
         if entity is None:
             known = sorted({e.name for e in self.plan.entities.values()})
-            return faults.fault(faults.UNKNOWN_ENTITY, name=entity_name[:80], known=", ".join(known[:20]))
+            return faults.fault(
+                faults.UNKNOWN_ENTITY, name=entity_name[:80], known=", ".join(known[:20]) or "none, unless a ! line before it names some"
+            )
         action = ACTIONS.get(action_name.strip().lower())
         if action is None:
             return faults.fault(faults.UNKNOWN_ACTION, name=action_name[:80])

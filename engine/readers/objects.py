@@ -49,6 +49,7 @@ DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse
 _SHORT_NAMES, _MOST_NAMES = 4_000, 1_000  # characters of the names of one object, and objects: what is remembered is bounded
 SCALARS = {str, Number, bool, type(None)}
 TOO_DEEP = "it is nested too deeply"
+_ONE_A_LINE = "each record has a line of its own: curl -d drops the line ends, --data-binary keeps them"
 KINDS = {type(None): "null", bool: "a truth value", str: "a text", Number: "a number", list: "a list"}
 
 
@@ -71,6 +72,13 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _reason(error: ValueError) -> str:
+    """Return why a text is no JSON; of the commonest cause more than the decoder says."""
+    if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data":
+        return f"another value follows it, at character {error.pos + 1} ({_ONE_A_LINE})"
+    return str(error)
+
+
 class Elements:
     """Gathers the records of one chunk as they are read; what they are is a subclass's business."""
 
@@ -90,7 +98,7 @@ class Elements:
         except RecursionError:
             self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=TOO_DEEP))
         except ValueError as error:
-            self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=str(error)))
+            self.add_fault(line, faults.fault(faults.INVALID_JSON_LINE, reason=_reason(error)))
 
     def add_fault(self, line: int, fault: Fault) -> None:
         """Add a record that cannot be read."""

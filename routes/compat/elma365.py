@@ -15,7 +15,7 @@ from catalog.batches import Batch
 from catalog.handles import Handle
 from errors import Problem, Refusal
 from routes import replies
-from routes.auth import batch_id_of, requires, visible_batch
+from routes.auth import batch_id_of, requires
 from routes.compat import system
 from routes.handle import HandleQuery, known, take
 from routes.idempotency import idempotent
@@ -50,7 +50,7 @@ class _Upload(ForeignRequest):
 class _Import(ForeignRequest):
     file_hash = Text(data_key="fileHash", required=True)
     format = kinds.String(load_default=None, allow_none=True, validate=validate.OneOf(["xlsx", ".xlsx", "csv", ".csv"]))
-    has_event_handlers = kinds.Boolean(data_key="withEventHandlers", load_default=False)
+    has_event_handlers = kinds.Boolean(data_key="withEventHandlers", load_default=False, allow_none=True)
 
 
 @routes.post("/disk/file/upload")
@@ -94,7 +94,7 @@ def start_import(namespace: str, code: str) -> ResponseReturnValue:
 def _started(app: str) -> ResponseReturnValue:
     given = system.of_body(_Import())
     form = (given["format"] or "").removeprefix(".") or None
-    wanted = check(ImportRequest(), {"whenBusy": "refuse"}) | {"format": form, "has_event_handlers": given["has_event_handlers"]}
+    wanted = check(ImportRequest(), {"whenBusy": "refuse"}) | {"format": form, "has_event_handlers": bool(given["has_event_handlers"])}
     started = start(of_handle(known(given["file_hash"])), app, wanted)
     reply = replies.json(_model(str(started.batch), "scheduled", 0))
     announce(started.batch, started.options, reply)
@@ -105,7 +105,8 @@ def _started(app: str) -> ResponseReturnValue:
 @requires("read")
 def get_import(namespace: str, code: str, batch: str) -> ResponseReturnValue:
     """Tell how an import stands, at most once a second anew."""
-    said, is_old = of_last_second(f"elma365:{batch_id_of(batch)}", lambda: _of(visible_batch(batch)))
+    app = f"{namespace}.{code}"
+    said, is_old = of_last_second(f"elma365:{batch_id_of(batch)}:{app}", lambda: _of(system.batch_of(app, batch)))
     reply = replies.json(said)
     if is_old:
         reply.headers["Retry-After"] = "1"

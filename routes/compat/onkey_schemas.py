@@ -23,6 +23,7 @@ from routes import download, fields, parts, replies
 from routes.auth import batch_id_of, caller, requires
 from routes.compat import onkey_replies as said
 from routes.control import kept_control
+from routes.idempotency import idempotent
 from schemas import control as control_files
 from schemas.control import CONTROL_FILE_NAME_RULE, control_file_name_is_good
 from schemas.requests import ForeignRequest, Text, check
@@ -89,6 +90,7 @@ class Stored:
 
 @routes.post("")
 @requires("control", "import")
+@idempotent
 def create_schema() -> ResponseReturnValue:
     """Check and store a schema; the reply names it."""
     given = _given(_Schema())

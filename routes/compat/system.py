@@ -9,8 +9,12 @@ from typing import Any
 from flask import Blueprint, Response, request
 from marshmallow import Schema
 
+from catalog import controls
+from catalog.batches import Batch
 from errors import Problem, Refusal
 from routes import fields, parts, replies
+from routes.auth import visible_batch
+from routes.control import usable_control
 from schemas.requests import check
 
 
@@ -39,6 +43,17 @@ def refuse_in_query(schema: Schema) -> None:
     problems = [Problem("This belongs in the body.", name) for name in request.args if name in _known(schema)]
     if problems:
         raise Refusal(400, "field_in_query", "The query string holds fields.", problems)
+
+
+def batch_of(control_name: str, batch: str) -> Batch:
+    """Return a batch that was made with the control file to which a name points, or pointed at its time.
+
+    Refusal: 400 for a text that is no identifier; 404 for another batch, or a name that the caller may not use.
+    """
+    control, found = usable_control(control_name), visible_batch(batch)
+    if found.control != control.digest and not controls.was_named(parts().catalog, found.control, control_name):
+        raise Refusal(404, "batch_unknown", f"There is no batch {found.id} of {control_name[:200]}.")
+    return found
 
 
 def public_address() -> str:

@@ -10,7 +10,6 @@ from flask import Response, request
 from flask.typing import ResponseReturnValue
 from marshmallow import fields, validate
 
-from catalog import controls
 from catalog.batches import Batch, State
 from catalog.handles import Handle
 from errors import Refusal
@@ -86,6 +85,8 @@ def _started(source: Source, integration_id: str, query: dict[str, Any]) -> Resp
         "created_at": _instant(batch.created_at),
         "data_format": started.read.upper(),
     }
+    if query["column_delimiter"] is not None:
+        said["column_delimiter"] = query["column_delimiter"]
     reply = replies.json(said)
     announce(batch.id, started.options, reply)
     return reply
@@ -118,20 +119,12 @@ def get_status(integration_id: str) -> ResponseReturnValue:
 
 
 def _execution(integration_id: str, execution_id: str) -> Batch:
-    """Return a batch that was made with the control file to which the name points, or pointed at its time."""
     try:
-        control, batch = usable_control(integration_id), visible_batch(execution_id)
+        return system.batch_of(integration_id, execution_id)
     except Refusal as refusal:
         if refusal.status == 400:
             raise Refusal(400, "execution_id_invalid", "invalid execution_id") from None
-        raise _not_found() from None
-    if batch.control != control.digest and not controls.was_named(parts().catalog, batch.control, integration_id):
-        raise _not_found()
-    return batch
-
-
-def _not_found() -> Refusal:
-    return Refusal(404, "execution_unknown", "integration_id or execution_id not found")
+        raise Refusal(404, "execution_unknown", "integration_id or execution_id not found") from None
 
 
 def _details(batch: Batch, integration_id: str, query: dict[str, Any]) -> dict[str, Any]:

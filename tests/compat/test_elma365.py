@@ -177,6 +177,27 @@ def test_the_last_second_is_the_keys_own(elma: Web) -> None:
     assert status(elma, "x").status_code == 400
 
 
+def test_an_import_of_another_app_is_not_found(elma: Web) -> None:
+    """An import is found under its own app alone, within the same second too; it stays there when the app's control file is replaced."""
+    elma.control(APP.replace(b"crm.airlines", b"crm.others"))
+    import_id = start(elma, uploaded(elma)).get_json()["id"]
+    assert status(elma, import_id).status_code == 200
+    for app in ("crm/others", "crm/nothing"):
+        reply = status(elma, import_id, IMPORT.replace("crm/airlines", app))
+        assert (reply.status_code, reply.get_json()["success"]) == (404, False)
+    elma.control(APP + b"# mended\n")
+    assert status(elma, import_id).status_code == 200
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+def test_the_body_is_json_whatever_its_type_says(elma: Web, has_key: bool) -> None:
+    """curl -d calls every body a form where it is told no type; a member that is null is as if it were not there."""
+    body = f'{{"fileHash": "{uploaded(elma)}", "format": null, "withEventHandlers": null}}'
+    headers = {"Idempotency-Key": "one"} if has_key else {}
+    reply = elma.post(IMPORT, body, content_type="application/x-www-form-urlencoded", headers=headers)
+    assert (reply.status_code, reply.get_json()["status"]) == (200, "scheduled"), reply.text
+
+
 def test_without_redis_the_status_is_looked_at_anew(target_url_sqlite: str, tmp_path: Path) -> None:
     """Where Redis is down the status is answered all the same."""
     sql(target_url_sqlite, "CREATE TABLE airlines (carrier varchar(2) PRIMARY KEY, name text NOT NULL)")

@@ -236,6 +236,8 @@ def test_the_header_is_a_guide(lite_onkey: Web) -> None:
     assert "code,permissionTreeCode" in messages[0]["message"]
     again = send(lite_onkey, f"!Commodity,,,\n{LINES}", "?mode=PerRecord", "text/csv", "POST", "/files").get_json()["messages"]
     assert [m["code"] for m in again] == ["Core_Data_RecordUnchanged"] * 10
+    unnamed = send(lite_onkey, LINES, "?mode=PerRecord", "text/csv", "POST", "/files").get_json()["messages"]
+    assert all(m["severity"] == "error" and "unless a ! line before it" in m["message"] for m in unnamed)
     starred = COMMODITY.replace(",code,", ",*code,")
     assert send(lite_onkey, starred, "", "text/csv", "POST", "/files").get_json()["messages"][0]["severity"] == "information"
 

@@ -234,6 +234,7 @@ def test_a_column_delimiter(lite_bulk: Web) -> None:
     work_off(lite_bulk)
     found = status(lite_bulk, told["execution_id"], "&include_errors=true").get_json()
     assert (found["skip_count"], found["errors"][0]["data_row"]["close_date"]) == (1, "20-jan-2020")
+    assert (told["data_format"], told["column_delimiter"]) == ("CSV", "|")
 
 
 def test_loads_that_are_refused(lite_bulk: Web) -> None:
