@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from engine.plan import FilePlan
-from engine.readers import Limits, collection, read
+from engine.readers import Limits, alike as writing, read
 from engine.readers.alike import alike
 from engine.readers.collection import Compiled, Shape
 from tests.reader_parts import ENTITY, PLAN, Trickle, facts
@@ -57,9 +57,9 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(records: list[Any], dat
     drawn = [records[0], *data.draw(st.lists(st.sampled_from(records), min_size=5, max_size=40))]
     text = "[" + ", ".join(json.dumps(record, ensure_ascii=data.draw(st.booleans())) for record in drawn) + "]"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collection, "WORTH_LEARNING", 10**9)
+        patch.setattr(writing, "WORTH_LEARNING", 10**9)
         singly = chunks(text, size=7, ordered=ordered)
-        patch.setattr(collection, "WORTH_LEARNING", 1)
+        patch.setattr(writing, "WORTH_LEARNING", 1)
         at_once = chunks(text, data.draw(st.sampled_from([None, 50, 333])), size=7, ordered=ordered)
     assert [_merged(chunk) for chunk in at_once] == [_merged(chunk) for chunk in singly]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from engine import faults
-from engine.readers import FileRefused, Limits
-from tests.reader_parts import chunks, resumed_everywhere, row, told
+from engine.readers import FileRefused, Limits, alike, objects
+from tests.reader_parts import chunks, facts, resumed_everywhere, row, told
 
 # JSON -------------------------------------------------------------------------------------------------------------------
 OBJECTS = [
@@ -128,3 +128,45 @@ def test_two_values_on_one_line():
     [fault] = chunk.faults[0]
     assert fault.kind == faults.INVALID_JSON_LINE and "at character 9 " in fault.message and "curl -d" in fault.message
     assert told([chunk])[1] == (2, {"a": "3"})
+
+
+# Written alike ----------------------------------------------------------------------------------------------------------
+TEXTS = st.text(max_size=3) | st.sampled_from(["", "null", '"', "\\", "{", "},", "x" * 60, "\n"])
+SCALARS = TEXTS | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+RECORDS = st.fixed_dictionaries({"a": SCALARS, "b": TEXTS}, optional={"c": SCALARS | st.just({"x": [1, None]}), "A": st.just(1)})
+TAILS = st.sampled_from(["", " ", "\t", "}", ",", " x", "\x0b"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.lists(RECORDS, min_size=1, max_size=6), st.booleans())
+def test_objects_written_alike_are_read_as_any_other(data: st.DataObject, records: list[dict[str, object]], is_array: bool) -> None:
+    """Whatever the objects hold and whatever stands behind them, what is learned from some changes nothing of the others' chunks."""
+    drawn = [records[0], *data.draw(st.lists(st.sampled_from(records), min_size=4, max_size=30))]
+    texts = [json.dumps(record, ensure_ascii=data.draw(st.booleans())) for record in drawn]
+    tails = data.draw(st.lists(TAILS, min_size=len(texts), max_size=len(texts)))
+    lines = "".join(f"{text}{tail}\n" for text, tail in zip(texts, tails, strict=True))
+    whole, name = (f"[{', '.join(texts)}]", "f.json") if is_array else (lines, "f.jsonl")
+    trickle = data.draw(st.sampled_from([None, 40, 333]))
+    options = {"chunk_records": 7, "limits": Limits(field_chars=50)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alike, "WORTH_LEARNING", 10**9)
+        singly = [facts(chunk) for chunk in chunks(whole, name, **options)]
+        patch.setattr(alike, "WORTH_LEARNING", 1)
+        learned = [facts(chunk) for chunk in chunks(whole, name, trickle=trickle, **options)]
+    assert learned == singly
+
+
+@pytest.mark.parametrize("name", ["f.json", "f.jsonl"])
+def test_most_objects_written_alike_are_not_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a thousand objects of which some have an escape, only those and the first fifty are decoded one by one."""
+    decoded, scan = [], objects.DECODER.raw_decode
+
+    def counted(text: str, idx: int = 0) -> object:
+        decoded.append(idx)
+        return scan(text, idx)
+
+    monkeypatch.setattr(objects.DECODER, "raw_decode", counted)
+    texts = [json.dumps({"a": n, "b": "\n" if n % 10 == 9 else None if n % 7 == 3 else "x"}) for n in range(1_000)]
+    data = "\n".join(texts) if name == "f.jsonl" else f"[{','.join(texts)}]"
+    assert sum(len(chunk) for chunk in chunks(data, name)) == 1_000
+    assert 100 < len(decoded) < 160

@@ -1,4 +1,4 @@
-"""Records of an entity collection that are written alike, taken by one regular expression made from an example.
+"""Records in JSON that are written alike, taken by one regular expression made from an example.
 
 A program writes its records the same way each time: only the values differ. So an expression that holds all the rest as it stands reads the
 next records in a fifth of the time that decoding and taking them apart needs. What it does not match is taken in the ordinary way: a value
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from engine.tables import fold
 
 MAX_VALUES = 200  # of one record; larger expressions take long to make
+WORTH_LEARNING = 50  # records of one layout, decoded one after another
+MAX_LESSONS = 20  # in one file: making an expression takes as long as some hundred records
 _TOKEN = re.compile(
     r'(?P<text>"(?:[^"\\]|\\.)*+")|(?P<number>-?[0-9][0-9.eE+-]*)|(?P<truth>true|false)|(?P<null>null)|(?P<mark>[{}\[\]:,])|[ \t\r\n]+'
 )
@@ -28,6 +30,9 @@ _KINDS = {
     "truth": "(?:(true|false)|null)",
 }
 _OF_A_CONVERTER = ("code", "value")
+_COMMA = r"(?:[ \t\r\n]*+,[ \t\r\n]*+)?"  # before a record of an array
+
+Row = tuple[str | None, ...]
 
 
 class _Value(NamedTuple):
@@ -41,12 +46,31 @@ class _Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """How further records are written, with or without the comma before them."""
+    """How further records of a collection are written."""
 
-    pattern: re.Pattern[str]
+    pattern: re.Pattern[str]  # with or without the comma before the record
     literals: Callable[[Sequence[str | None]], Sequence[str | None]]  # of a match's groups: those that are literals, that of the Id first
     user_id: int | None  # the group of the userObjectId; None where there is none
     group: int | None  # that of the groupOrder
+
+
+class Lessons:
+    """Says when it is worth while to learn how records are written: after so many of one layout that were decoded singly."""
+
+    def __init__(self) -> None:
+        self._left, self._repeats = MAX_LESSONS, 0
+
+    def begin(self) -> None:
+        """Begin another layout."""
+        self._repeats = 0
+
+    def is_due(self) -> bool:
+        """Count a record that was decoded; tell whether to learn from it."""
+        self._repeats += 1
+        if self._repeats < WORTH_LEARNING or not self._left:
+            return False
+        self._left, self._repeats = self._left - 1, 0
+        return True
 
 
 def alike(example: str, literals: Sequence[str | None]) -> Alike | None:
@@ -57,13 +81,44 @@ def alike(example: str, literals: Sequence[str | None]) -> Alike | None:
     names = [fold(value.path[0]) for value in values]
     places = {name: names.index(name) if name in names else None for name in ("userobjectid", "grouporder")}
     order = [n for n, name in enumerate(names) if name == "id"] + [n for n, name in enumerate(names) if name == "properties"]
-    made = Alike(re.compile(_written(example, values)), _chooser(order), places["userobjectid"], places["grouporder"])
+    made = Alike(re.compile(_COMMA + _written(example, values)), _chooser(order), places["userobjectid"], places["grouporder"])
     match = made.pattern.fullmatch(example)
     return made if match is not None and list(made.literals(match.groups())) == list(literals) else None
 
 
+def flat(example: str, texts: Sequence[str | None]) -> re.Pattern[str] | None:
+    """Make the expression from an object whose values, as text, are these; its groups are the values of further ones.
+
+    None where it would not read them from the object itself, as where one is an array or an object.
+    """
+    values = list(_values(example))
+    if len(values) > MAX_VALUES:
+        return None
+    pattern = re.compile(f"{_COMMA}{_written(example, values)}")
+    match = pattern.fullmatch(example)
+    return pattern if match is not None and list(match.groups()) == list(texts) else None
+
+
+def rows_alike(
+    pattern: re.Pattern[str], text: str, at: int, most: int, room: int, longest: int, is_sound: Callable[[Row], bool] = lambda row: True
+) -> tuple[list[Row], int]:
+    """Return the values of records that are written alike, from `at` on, and where the last one ends; what is not sound is left.
+
+    At most so many, no more once they have `room` characters, none of more than `longest` characters.
+    """
+    rows: list[Row] = []
+    match, begun = pattern.match, at
+    while len(rows) < most and at - begun < room and (found := match(text, at)) is not None:
+        row, end = found.groups(), found.end()
+        if end - at > longest or (rows and text[at] == "{") or not is_sound(row):
+            break
+        rows.append(row)
+        at = end
+    return rows, at
+
+
 def _written(example: str, values: Sequence[_Value]) -> str:
-    parts, end = [r"(?:[ \t\r\n]*+,[ \t\r\n]*+)?"], 0
+    parts, end = [""], 0
     for value in values:
         parts += [re.escape(example[end : value.start]), _KINDS[value.kind]]
         end = value.end

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from json.encoder import encode_basestring  # the C function behind ensure_ascii=False
 from typing import Any, NamedTuple
 
@@ -15,15 +16,13 @@ from engine import faults
 from engine.chunk import Block, Chunk
 from engine.faults import Fault
 from engine.plan import Action, EntityPlan
-from engine.readers.alike import Alike, alike
+from engine.readers.alike import Alike, Lessons, alike, rows_alike
 from engine.readers.objects import KINDS, Elements, Members, text_of, texts
 from engine.readers.task import ACTIONS, NUMBER, Task
 from engine.tables import fold
 
 CODE, BY_PROPERTIES = "CodeReferenceLookup", "ReferenceLookup"
 MAX_SHAPES = 1_000  # known at a time, as are their parts
-WORTH_LEARNING = 50  # records of one layout, decoded one after another
-MAX_LESSONS = 20  # in one file: making an expression takes as long as some hundred records
 _TOLD_CHARS = 1_000  # of what a record is called
 _MEMBERS = ("entityType", "action", "userObjectId", "groupOrder", "Id", "properties")
 
@@ -79,7 +78,7 @@ class Collection(Elements):
         self._forms = _Forms()
         self._alike: Alike | None = None  # how the records of the last layout are written
         self._last: _Layout | None = None
-        self._repeats, self._lessons = 0, MAX_LESSONS
+        self._lessons = Lessons()
         super().__init__(task)
 
     def clear(self) -> None:
@@ -142,21 +141,21 @@ class Collection(Elements):
         self._told.append(told)
         self._groups.append(group)
         if layout is not self._last:
-            self._last, self._alike, self._repeats = layout, None, 0
-        self._repeats += 1
+            self._last, self._alike = layout, None
+            self._lessons.begin()
 
     def seen(self, text: str) -> None:
         """Learn from a record how others of its layout are written, once there have been so many that it is worth while."""
-        if self._repeats >= WORTH_LEARNING and self._lessons and len(self.lines) - 1 not in self.wrong:
-            self._alike = alike(text, [text_of(value) for value in self._parts[-1][1][-1]])
-            self._repeats, self._lessons = 0, self._lessons - 1
+        if len(self.lines) - 1 not in self.wrong and self._lessons.is_due():
+            self._alike = alike(text, [text_of(value) for value in self._parts[-1][1][-1]]) or self._alike
 
     def take_alike(self, number: int, text: str, at: int, most: int, room: int) -> tuple[int, int]:
         """Add records that are written as the last ones; see Elements.take_alike."""
         layout, known = self._last, self._alike
         if known is None or layout is None:
             return 0, at
-        rows, end = self._alike_rows(known, text, at, most, room)
+        longest = min(self.task.limits.field_chars, self.task.limits.line_bytes)
+        rows, end = rows_alike(known.pattern, text, at, most, room, longest, partial(self._is_sound, known))
         if rows:
             if not self._parts or self._parts[-1][0] is not layout:
                 self._parts.append((layout, [], []))
@@ -169,18 +168,6 @@ class Collection(Elements):
             # As it stands without an escape, a text is what it would be written as.
             self._told.extend([start if user_id is None else f'{start}, "userObjectId": "{user_id}"' for user_id in ids])
         return len(rows), end
-
-    def _alike_rows(self, known: Alike, text: str, at: int, most: int, room: int) -> tuple[list[tuple[str | None, ...]], int]:
-        """Return the values of records that are written alike, and where the last one ends; whatever may be at fault is left."""
-        rows: list[tuple[str | None, ...]] = []
-        match, begun, longest = known.pattern.match, at, min(self.task.limits.field_chars, self.task.limits.line_bytes)
-        while len(rows) < most and at - begun < room and (found := match(text, at)) is not None:
-            row, end = found.groups(), found.end()
-            if end - at > longest or (rows and text[at] == "{") or not self._is_sound(known, row):
-                break
-            rows.append(row)
-            at = end
-        return rows, at
 
     def _is_sound(self, known: Alike, row: Sequence[str | None]) -> bool:
         """Tell whether a record can be called what it says, and is in a group where it must be."""

@@ -10,10 +10,9 @@ from engine import faults
 from engine.chunk import Chunk
 from engine.readers.limits import FileRefused
 from engine.readers.lines import wrong_text
-from engine.readers.objects import DECODER, Elements
+from engine.readers.objects import DECODER, SPACE, Elements
 from engine.readers.task import Task
 
-_SPACE = " \t\r\n"
 _OUTSIDE = re.compile(r'["\[\]{},]')
 _INSIDE = re.compile(r'["\\]')
 
@@ -73,7 +72,7 @@ class _Scanner:
 
     def _begin(self) -> None:
         if self._peek() != "[":
-            if not self._text.strip(_SPACE) and self._is_at_end:
+            if not self._text.strip(SPACE) and self._is_at_end:
                 self.is_over = True
                 return
             raise FileRefused("json", "The file is not a JSON array: it does not begin with [", 1)
@@ -119,7 +118,7 @@ class _Scanner:
     def _peek(self) -> str:
         """Return the next character that is no space, without taking it; "" at the end."""
         while True:
-            while self._at < len(self._text) and self._text[self._at] in _SPACE:
+            while self._at < len(self._text) and self._text[self._at] in SPACE:
                 self._step(1)
             if self._at < len(self._text):
                 return self._text[self._at]
@@ -171,11 +170,11 @@ class _Scanner:
     def _take_carefully(self, objects: Elements) -> None:
         """Find where the element ends by brackets and quotes alone, then decode it."""
         size = self._find_end()
-        text = self._text[self._at : self._at + size].rstrip(_SPACE)
+        text = self._text[self._at : self._at + size].rstrip(SPACE)
         self._step(size)
         if fault := wrong_text(text, self._task.encoding):
             objects.add_fault(self.number, fault)
-        elif not text.strip(_SPACE):
+        elif not text.strip(SPACE):
             raise self._lost("an element is missing")
         elif len(text) > self._task.limits.line_bytes:
             objects.add_fault(self.number, faults.fault(faults.LINE_TOO_LONG, limit=self._task.limits.line_bytes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from engine import faults
 from engine.chunk import Block, Chunk
 from engine.faults import Fault
 from engine.plan import Action, EntityPlan
+from engine.readers.alike import Lessons, flat, rows_alike
 from engine.readers.task import Task, place_names
 
 
@@ -47,7 +49,9 @@ def _no_constant(word: str) -> None:
 
 DECODER = json.JSONDecoder(object_pairs_hook=_members, parse_float=Number, parse_int=Number, parse_constant=_no_constant)
 _SHORT_NAMES, _MOST_NAMES = 4_000, 1_000  # characters of the names of one object, and objects: what is remembered is bounded
+_TEXTS = {str, type(None)}
 SCALARS = {str, Number, bool, type(None)}
+SPACE = " \t\r\n"
 TOO_DEEP = "it is nested too deeply"
 _ONE_A_LINE = "each record has a line of its own: curl -d drops the line ends, --data-binary keeps them"
 KINDS = {type(None): "null", bool: "a truth value", str: "a text", Number: "a number", list: "a list"}
@@ -149,13 +153,29 @@ class Objects(Elements):
         self._entity, self._action = entity, action
         self._layouts: dict[tuple[str, ...], dict[str, int] | Fault] = {}
         self._warned: set[str] = set()
+        self._lessons = Lessons()
+        self._seen: tuple[str, ...] = ()  # the names of the object that was decoded last
+        self._alike: tuple[re.Pattern[str], tuple[str, ...]] | None = None  # how objects with these names are written
+        self._longest = min(task.limits.field_chars, task.limits.line_bytes)  # characters of an object that no limit could refuse
         super().__init__(task)
 
     def clear(self) -> None:
         """Begin a new chunk."""
         super().clear()
         self._parts: list[tuple[tuple[str, ...], list[Sequence[Any]], list[int]]] = []
-        self._names: tuple[str, ...] | None = None
+        self._names: tuple[str, ...] | None = None  # of the last part, and
+        self._rows: list[Sequence[Any]] = []
+        self._positions: list[int] = []
+
+    def add(self, line: int, text: str) -> None:
+        """Add the record that a JSON text holds."""
+        if self._alike is not None and len(text) <= self._longest and text[0] == "{":
+            pattern, names = self._alike
+            if (found := pattern.match(text)) is not None and not text[found.end() :].strip(SPACE):
+                self._keep(line, names, found.groups())
+                return
+        super().add(line, text)
+        self.seen(text.strip(SPACE))
 
     def add_value(self, line: int, value: Any, chars: int) -> None:
         """Add a record that was decoded from so many characters."""
@@ -164,19 +184,45 @@ class Objects(Elements):
             return
         names, values = value
         cells = self.cells(values, chars)
-        if isinstance(cells, Fault):
-            self.add_fault(line, cells)
-            return
+        layout = cells if isinstance(cells, Fault) else self._layout(names)
+        if isinstance(layout, Fault):
+            self.add_fault(line, layout)
+        else:
+            self._keep(line, names, cells)
+
+    def _keep(self, line: int, names: tuple[str, ...], cells: Sequence[Any]) -> None:
         if names != self._names:
-            layout = self._layout(names)
-            if isinstance(layout, Fault):
-                self.add_fault(line, layout)
-                return
-            self._names = names
-            self._parts.append((names, [], []))
-        self._parts[-1][1].append(cells)
-        self._parts[-1][2].append(len(self.lines))
+            self._begin(names)
+        self._rows.append(cells)
+        self._positions.append(len(self.lines))
         self.lines.append(line)
+
+    def _begin(self, names: tuple[str, ...]) -> None:
+        """Begin a block of objects with these names."""
+        self._names, self._rows, self._positions = names, [], []
+        self._parts.append((names, self._rows, self._positions))
+
+    def seen(self, text: str) -> None:
+        """Learn from an object how others with its names are written, once there have been so many that it is worth while."""
+        if self._names is None or len(self.lines) - 1 in self.wrong or self._names != self._seen:
+            self._lessons.begin()
+            self._seen = self._names or ()
+        elif self._lessons.is_due():
+            pattern = flat(text, [text_of(value) for value in self._rows[-1]])
+            self._alike = self._alike if pattern is None else (pattern, self._seen)
+
+    def take_alike(self, number: int, text: str, at: int, most: int, room: int) -> tuple[int, int]:
+        """Add objects that are written as the last ones; see Elements.take_alike."""
+        if self._alike is None:
+            return 0, at
+        pattern, names = self._alike
+        rows, end = rows_alike(pattern, text, at, most, room, self._longest)
+        if rows and names != self._names:
+            self._begin(names)
+        self._rows.extend(rows)
+        self._positions.extend(range(len(self.lines), len(self.lines) + len(rows)))
+        self.lines.extend(range(number, number + len(rows)))
+        return len(rows), end
 
     def _layout(self, names: tuple[str, ...]) -> dict[str, int] | Fault:
         found = self._layouts.get(names)
@@ -218,8 +264,8 @@ class Objects(Elements):
 def texts(column: Sequence[Any]) -> Sequence[str | None]:
     """Turn a column of values into text; one that is text throughout stays as it is."""
     kinds = set(map(type, column))
-    if kinds == {str}:
+    if kinds <= _TEXTS:
         return column
     if kinds == {Number}:
         return list(map(str, column))
-    return [text_of(value) for value in column]
+    return [value if value is None or type(value) is str else text_of(value) for value in column]
