@@ -150,7 +150,7 @@ def test_objects_written_alike_are_read_as_any_other(data: st.DataObject, record
     options = {"chunk_records": 7, "limits": Limits(field_chars=50)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(alike, "WORTH_LEARNING", 10**9)
-        singly = [facts(chunk) for chunk in chunks(whole, name, **options)]
+        singly = [facts(chunk) for chunk in chunks(whole, name, trickle=trickle, **options)]
         patch.setattr(alike, "WORTH_LEARNING", 1)
         learned = [facts(chunk) for chunk in chunks(whole, name, trickle=trickle, **options)]
     assert learned == singly
