@@ -13,7 +13,7 @@ from engine.plan import Action, Empty, EntityPlan, FilePlan, KeyPart, Lookup, Ma
 from engine.pull import FILTERS, NO_ROWS, Context, Pulled, Puller
 from engine.tables import Column
 
-__all__ = ["FILTERS", "Cells", "Context", "Converted", "LookupKeys", "convert"]
+__all__ = ["FILTERS", "Cells", "Context", "Converted", "LookupKeys", "convert", "convert_keys"]
 
 OnInsert = Literal["null", "default"]
 OnUpdate = Literal["null", "keep", "default"]
@@ -70,12 +70,24 @@ def convert(block: Block, file: FilePlan, line_of: Sequence[int], context: Conte
 
     A mapping whose inputs the file does not have is left out. A Delete needs its identity only.
     """
+    return _convert(block, file, line_of, context, block.entity.mappings)
+
+
+def convert_keys(block: Block, file: FilePlan, line_of: Sequence[int], context: Context) -> Converted:
+    """Convert of a block only what tells which rows its records touch: their identity, and what fills the columns of its key."""
+    identity = block.entity.identity
+    keyed = {part.column.name for part in identity.parts} if identity is not None else set()
+    mappings = [m for m in block.entity.mappings if not keyed.isdisjoint(column.name for column in m.columns)]
+    return _convert(block, file, line_of, context, mappings)
+
+
+def _convert(block: Block, file: FilePlan, line_of: Sequence[int], context: Context, mappings: Sequence[Mapping]) -> Converted:
     puller = Puller(block, file, line_of, context)
     converted = Converted()
     _identify(block, puller, converted)
     if block.action is Action.DELETE:
         return converted
-    for mapping in block.entity.mappings:
+    for mapping in mappings:
         rule = mapping.empty or file.empty
         if mapping.lookup is not None:
             _look_up(block, mapping, mapping.lookup, rule, puller, converted)

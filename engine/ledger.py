@@ -8,7 +8,7 @@ All functions take a raw connection or cursor (psycopg or sqlite3, in autocommit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -41,6 +41,12 @@ STEPS = {
         """CREATE TABLE {}events (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run text NOT NULL, chunk integer NOT NULL,
             part integer NOT NULL, events integer NOT NULL, body text NOT NULL, created_at timestamptz NOT NULL,
             UNIQUE (run, chunk, part))""",
+        # See engine.offers.
+        """CREATE UNLOGGED TABLE {}offers (run text NOT NULL, fence bigint NOT NULL, chunk integer NOT NULL, file integer NOT NULL,
+            first_record bigint NOT NULL, line bigint NOT NULL, resume text NOT NULL, positions integer NOT NULL, next_line bigint NOT NULL,
+            PRIMARY KEY (run, fence, chunk));
+        CREATE UNLOGGED TABLE {}hands (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run text NOT NULL, fence bigint NOT NULL,
+            name text NOT NULL, backend integer NOT NULL, beats bigint NOT NULL)""",
     ],
     "sqlite": [
         """CREATE TABLE {}head (run TEXT PRIMARY KEY, fence INTEGER NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
@@ -166,10 +172,11 @@ def add(cursor: Any, entry: LedgerEntry, dialect: Dialect, after: str = "") -> N
     cursor.execute(_ADD[dialect] + after, [*values, _moment(clock.now(), dialect)])
 
 
-def entries(connection: Any, run: str, dialect: Dialect) -> list[LedgerEntry]:
-    """Return the committed chunks of a run, in the order of their numbers."""
+def entries(connection: Any, run: str, dialect: Dialect, chunks: Collection[int] | None = None) -> list[LedgerEntry]:
+    """Return the committed chunks of a run, or those among the given ones, in the order of their numbers."""
     mark = "%s" if dialect == "postgresql" else "?"
-    sql = f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark} ORDER BY chunk"
+    some = "" if chunks is None else f" AND chunk IN ({', '.join(map(str, map(int, chunks)))})"
+    sql = f"SELECT {', '.join(_NAMES)} FROM {PREFIX[dialect]}ledger WHERE run = {mark}{some} ORDER BY chunk"
     return [LedgerEntry(*[*row[:-1], _as_moment(row[-1])]) for row in connection.execute(sql, (run,)).fetchall()]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from engine.faults import Fault
 from engine.ledger import LedgerEntry
 from engine.plan import Action, EntityPlan, Lookup, Text
 from engine.tables import Column
+
+if TYPE_CHECKING:
+    from engine.offers import Offer
 
 INSERT, UPDATE, DELETE, LOOK_UP = "I", "U", "D", "L"  # kinds of Ops.kinds, as is UNCHANGED; LOOK_UP: find its row at its turn, then decide
 CREATED, UPDATED, UNCHANGED, DELETED, SKIPPED, REFUSED = "c", "u", "=", "d", "s", "!"  # kinds of Outcomes.kinds
@@ -118,6 +121,16 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
+
+
+class SharedSession(Session, Protocol):
+    """A session that may be one of many that write a run; see engine.offers."""
+
+    def join(self, run: str, name: str) -> tuple[int, int] | None:
+        """Become a hand of a run: its number, and the run's fence; None where the run is over."""
+
+    def take(self, run: str, fence: int) -> Offer | None:
+        """Take a free offer within the transaction that writes its chunk."""
 
 
 def plain(value: object) -> str:

@@ -46,6 +46,14 @@ class Outbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Help:
+    """How others may be had to write chunks of a run."""
+
+    invite: Callable[[int], None]  # told now and then how many help; asks for more
+    silent_seconds: float = 30.0  # a hand that gives no sign of life for so long is dismissed
+
+
+@dataclass(frozen=True, slots=True)
 class RunOrder:
     """All that is to be known to carry a run out."""
 
@@ -63,6 +71,7 @@ class RunOrder:
     chunk_bytes: int = 8 * 1024 * 1024
     writers: int = 2
     outbox: Outbox | None = None  # where each change of a record is told; None: nowhere
+    help: Help | None = None  # None: the run is carried out by this process alone
 
     @property
     def is_one_transaction(self) -> bool:

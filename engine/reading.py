@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from engine.chunk import Chunk
 from engine.faults import Fault
@@ -15,6 +15,31 @@ from engine.ordered import in_group_order
 from engine.plan import FilePlan, Plan
 from engine.readers import FileRefused, read
 from engine.readers.collection import Compile, Compiled, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a chunk begins: what a reader must know to read that one alone."""
+
+    file: int  # 0-based, in the order in which the run takes its files
+    chunk: int  # 0-based in the run
+    first_record: int = 0  # 0-based number, in its file, of its first position
+    line: int = 1  # physical line
+    resume: str = ""  # see engine.readers.read
+
+    @property
+    def is_quick(self) -> bool:
+        """Say whether reading can begin here without reading all before it."""
+        return "offset" in self.resume
+
+    @classmethod
+    def behind(cls, chunk: Chunk | LedgerEntry, number: int) -> Place:
+        """Return where the chunk behind this one begins, which has the given number."""
+        return cls(chunk.file, number + 1, chunk.first_record + _positions(chunk), chunk.next_line, chunk.resume)
+
+
+def _positions(chunk: Chunk | LedgerEntry) -> int:
+    return len(chunk) if isinstance(chunk, Chunk) else chunk.positions
 
 
 class Reading:
@@ -34,6 +59,7 @@ class Reading:
         self._named: set[tuple[str | None, str]] = set()
         self._written_from: dict[int, set[tuple[str | None, str]]] = {}
         self.warnings: list[str] = []
+        self.place = Place(0, 0)  # where the chunk begins that `chunks` gave last
 
     def has_refused_file(self) -> bool:
         """Look at the head of every file, as far as it must go, before anything is written."""
@@ -95,30 +121,40 @@ class Reading:
                 number += 1
         for index in range(last.file if last else 0, len(self.order.files)):
             resume = last if last and last.file == index else None
+            place = Place.behind(resume, number - 1) if resume else Place(index, number)
             for chunk in self.read(index, number, resume, ordered):
                 for warning in chunk.warnings:
                     self.warnings.append(f"{chunk.file_name}: {warning}")
+                self.place = place
                 yield chunk
                 number = chunk.number + 1
+                place = Place.behind(chunk, chunk.number)
 
     def read(self, index: int, number: int, last: LedgerEntry | None, ordered: bool = False) -> Generator[Chunk, None, None]:
         """Read one file, from behind the chunk that the ledger has last. Raises FileRefused, also at the end where too few records came."""
-        file = self.order.files[index]
         records = sum(entry.records for entry in self.entries.values() if entry.file == index and entry.chunk < number) if last else 0
-        where: dict[str, Any] = {}
-        if last is not None:
-            where = {"start_line": last.next_line, "first_record": last.first_record + last.positions, "resume": last.resume}
-        with file.open() as stream:
-            for chunk in read(
-                stream, self.file_plan(index), self.order.plan, file_name=file.name, file_index=index, first_chunk_number=number,
-                resolve_name=self.resolve_name, compile_shape=self.compile_shape, limits=self.order.limits,
-                chunk_records=self.order.chunk_records, chunk_bytes=self.order.chunk_bytes, ordered=ordered, **where,
-            ):  # fmt: skip
-                records += chunk.records
-                yield chunk
+        for chunk in self._read(Place.behind(last, number - 1) if last else Place(index, number), ordered):
+            records += chunk.records
+            yield chunk
         least = self.file_plan(index).min_rows
         if records < least:
             said = (
                 f"The file has {records or 'no'} records, and must have at least {least} (min_rows in the control file; 0 lets it be empty)"
             )
             raise FileRefused("min_rows", said)
+
+    def chunk_at(self, place: Place) -> Chunk | None:
+        """Read one chunk; None where the file ends before it."""
+        with closing(self._read(place)) as chunks:
+            return next(chunks, None)
+
+    def _read(self, place: Place, ordered: bool = False) -> Generator[Chunk, None, None]:
+        """Read one file from a place on."""
+        file = self.order.files[place.file]
+        with file.open() as stream:
+            yield from read(
+                stream, self.file_plan(place.file), self.order.plan, file_name=file.name, file_index=place.file,
+                first_chunk_number=place.chunk, resolve_name=self.resolve_name, compile_shape=self.compile_shape, limits=self.order.limits,
+                chunk_records=self.order.chunk_records, chunk_bytes=self.order.chunk_bytes, ordered=ordered,
+                start_line=place.line, first_record=place.first_record, resume=place.resume,
+            )  # fmt: skip

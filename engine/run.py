@@ -12,14 +12,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from threading import Lock
 
-from engine import events, results
-from engine.apply import Verdicts, apply
+from engine import results
+from engine.apply import Verdicts
 from engine.chunk import Chunk
 from engine.control.collection import compile_shape
-from engine.convert import Context, Converted, convert
+from engine.convert import Converted
 from engine.faults import FILE_REFUSED, Fault, fault
 from engine.ledger import LedgerEntry
-from engine.lookup import Resolver
 from engine.ops import REFUSED, Session
 from engine.order import RunFile, RunOrder, RunResult, State, Stop, Store
 from engine.plan import Plan
@@ -27,10 +26,13 @@ from engine.readers import FileRefused
 from engine.readers.collection import Compiled, Shape
 from engine.reading import Reading
 from engine.results import Counts
-from engine.segments import assemble, counts_of, record, rewritten, segment_of, sum_of
+from engine.segments import assemble, counts_of, rewritten, segment_of, sum_of
+from engine.sharing import Sharing
 from engine.tables import Tables
 from engine.target import Target
-from engine.writers import Writers
+from engine.uncollected import uncollected
+from engine.writers import Footprint, Writers
+from engine.writing import Writing
 from errors import TargetUnavailable
 
 __all__ = ["RunFile", "RunOrder", "RunResult", "State", "Stop", "Store", "carry_out", "clear"]
@@ -55,16 +57,8 @@ def carry_out(
     nothing was written).
     """
     run = _Run(order, target, store, resolve_name, on_progress, should_stop, take_lanes)
-    gc.freeze()
-    was_enabled = gc.isenabled()
-    # Chunks are plain lists of texts: the collector would look through them again and again and find nothing.
-    gc.disable()
-    try:
+    with uncollected():
         return run.carry_out()
-    finally:
-        if was_enabled:
-            gc.enable()
-        gc.unfreeze()
 
 
 def clear(order: RunOrder, target: Target, store: Store) -> None:
@@ -98,16 +92,16 @@ class _Run:
         self.reading = Reading(order, self.entries, resolve_name, self._compiled)
         self.take_lanes = take_lanes
         self.tables: Tables | None = None  # as they are when the first record names one
-        self.resolver = Resolver(self.reading.written_from)
-        self.fence = 0
+        self.writing = Writing(order, store, self.reading, 0)  # once the run is taken over, under its fence
         self.under_way: dict[int, int] = {}  # records by chunk, of those that were given to the writers
         self.lock = Lock()
+        self.sharing: Sharing | None = None
 
     def carry_out(self) -> RunResult:
         for file in self.order.files:
             file.verify()
-        self.fence = self.target.take_over(self.order.run)
-        if self.fence > 1:
+        self.writing = Writing(self.order, self.store, self.reading, self.target.take_over(self.order.run))
+        if self.writing.fence > 1:
             self.entries.update((entry.chunk, entry) for entry in self.target.entries(self.order.run))
         for entry in self.entries.values():
             self.counts += counts_of(entry)
@@ -135,8 +129,9 @@ class _Run:
     def _per_record(self) -> RunResult:
         chunks = self.reading.chunks()
         writers = Writers(self.target, self._write_chunk, self.order.writers)
+        self.sharing = sharing = Sharing(self.target, self.reading, self.writing, self._done)
         stop: Stop | None = None
-        with closing(writers):
+        with closing(writers), closing(sharing):
             try:
                 for chunk in chunks:
                     if chunk.number in self.entries:
@@ -145,19 +140,31 @@ class _Run:
                     if stop:
                         break
                     self.under_way[chunk.number] = len(chunk)
-                    writers.submit(chunk, self._convert(chunk))
+                    self._submit(chunk, sharing, writers)
                 else:
                     chunk = None
             except FileRefused:
                 # The chunks under way must be in the ledger before the end is told; where one fails, the attempt does.
                 writers.wait()
+                sharing.wait()
                 raise
             writers.wait()
+            sharing.wait(is_leaving=stop == "hand-back")
         if stop == "hand-back":
             return RunResult("handed-back", self.counts, iter(()))
         if stop:
             return self._end_stopped(stop, chunk, chunks)
         return self._result("completed")
+
+    def _submit(self, chunk: Chunk, sharing: Sharing, writers: Writers) -> None:
+        """Have a chunk written: by whoever helps, if anybody does, else by our own writers."""
+        footprint = sharing.wants(chunk, lambda: Footprint.of(chunk, self.writing.convert_keys(chunk)))
+        if footprint is not None:
+            writers.wait()
+            sharing.offer(chunk, footprint)
+        else:
+            sharing.wait()
+            writers.submit(chunk, self.writing.convert(chunk))
 
     def _wait_for_room(self, records: int) -> Stop | None:
         """Wait until the outbox has room for so many events more; return why the run is to stop meanwhile, if it is.
@@ -172,41 +179,16 @@ class _Run:
             if waiting == 0 or waiting + records <= room.most:
                 break
             room.on_wait()
+            if self.sharing is not None:
+                self.sharing.go_on()
             time.sleep(ROOM_POLL_SECONDS)
         return stop
 
-    def _convert(self, chunk: Chunk) -> list[Converted]:
-        plan = self.reading.file_plan(chunk.file)
-        context = Context(now=self.order.started_at, batch_id=self.order.batch_id, file_name=chunk.file_name)
-        return [convert(block, plan, chunk.lines, context) for block in chunk.blocks]
-
     def _write_chunk(self, session: Session, chunk: Chunk, converted: list[Converted]) -> None:
-        """Apply one chunk in its own transaction; its segment is durable before its rows are."""
-        session.begin(self.order.run, self.fence)
-        try:
-            entry = self._applied(session, chunk, converted)
-            session.add_ledger(entry)
-            session.commit()
-        except BaseException:
-            session.rollback()
-            raise
-        self._done(entry)
-
-    def _applied(self, session: Session, chunk: Chunk, converted: list[Converted], waits_for_commit: bool = False) -> LedgerEntry:
-        """Apply a chunk within the session's transaction, its events included; return its ledger row."""
-        verdicts = apply(session, self.resolver, chunk, converted, waits_for_commit)
-        if self.order.outbox is not None:
-            session.add_events(self.order.run, chunk.number, events.pages(chunk, converted, verdicts))
-        return self._record(chunk, verdicts)
-
-    def _record(self, chunk: Chunk, verdicts: Verdicts) -> LedgerEntry:
-        """Write a chunk's segment; return its ledger row."""
-        if self.order.mode == "dry-run":
-            verdicts.ids = [""] * len(chunk)
-        return self._keep(chunk, results.count(verdicts), results.render(chunk, verdicts))
-
-    def _keep(self, chunk: Chunk, counts: Counts, segment: bytes) -> LedgerEntry:
-        return record(self.store, self.order.run, self.fence, chunk, counts, segment)
+        """Apply one chunk in its own transaction."""
+        entry = self.writing.write(session, lambda: (chunk, converted))
+        if entry is not None:
+            self._done(entry)
 
     def _done(self, entry: LedgerEntry) -> None:
         with self.lock:
@@ -228,12 +210,12 @@ class _Run:
         broken: Fault | None = None
         session = self.target.session()
         try:
-            session.begin(self.order.run, self.fence, is_strict_constraints=self.order.execution == "PerRecord")
+            session.begin(self.order.run, self.writing.fence, is_strict_constraints=self.order.execution == "PerRecord")
             for chunk in chunks:
                 stop = stop or self.should_stop()
                 if stop:
                     break
-                self._done(self._applied(session, chunk, self._convert(chunk), self.order.execution == "AllOrNone"))
+                self._done(self.writing.applied(session, chunk, self.writing.convert(chunk), self.order.execution == "AllOrNone"))
             else:
                 chunk = None
                 broken = session.settle() if self.order.execution == "AllOrNone" and not self.counts.errors else None
@@ -285,7 +267,7 @@ class _Run:
         notices_and_faults = results.count(Verdicts([REFUSED] * len(chunk.faults), [], dict(enumerate(chunk.faults.values()))))
         records = results.count(verdicts).records
         counts = Counts(records=records, errors=notices_and_faults.errors, unprocessed=records - notices_and_faults.errors)
-        entry = self._keep(chunk, counts, results.not_reached(chunk, reason))
+        entry = self.writing.keep(chunk, counts, results.not_reached(chunk, reason))
         self.entries[chunk.number] = entry
         self.counts += counts
 
@@ -315,7 +297,7 @@ class _Run:
         chunk = Chunk(number, index, self.order.files[index].name, [line])
         chunk.faults[0] = [fault(FILE_REFUSED, reason=str(refusal))]
         verdicts = Verdicts([REFUSED], [""], chunk.faults)
-        self.entries[number] = entry = self._keep(chunk, results.count(verdicts), results.render(chunk, verdicts))
+        self.entries[number] = entry = self.writing.keep(chunk, results.count(verdicts), results.render(chunk, verdicts))
         self.counts += counts_of(entry)
         return number + 1
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from engine import ledger, locks, outbox
 from engine.ledger import Dialect, LedgerEntry
@@ -19,8 +19,10 @@ from errors import TargetUnavailable
 if TYPE_CHECKING:
     import psycopg
 
-    from engine.ops import Session
+    from engine.ops import Session, SharedSession
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST_IDLE = 2  # sessions that are kept for the next run
 
@@ -90,10 +92,19 @@ class Target:
         with self._ours() as connection:
             return ledger.take_over(connection, run, *this_process(), self.dialect)
 
-    def entries(self, run: str) -> list[LedgerEntry]:
-        """Return the committed chunks of a run."""
+    def entries(self, run: str, chunks: Collection[int] | None = None) -> list[LedgerEntry]:
+        """Return the committed chunks of a run, or those among the given ones."""
         with self._ours() as connection:
-            return ledger.entries(connection, run, self.dialect)
+            return ledger.entries(connection, run, self.dialect, chunks)
+
+    def shared_session(self) -> SharedSession:
+        """Lend a session as `session` does, where the target `can_share_writing`."""
+        raise NotImplementedError
+
+    def ask(self, question: Callable[Concatenate[Any, P], T], *args: P.args, **options: P.kwargs) -> T:
+        """Ask the kept connection one of the questions of engine.offers, where the target `can_share_writing`."""
+        with self._ours() as connection:
+            return question(connection, *args, **options)
 
     def runs(self) -> list[str]:
         """Return the names of the runs that have a head here."""
@@ -185,6 +196,13 @@ class _Postgres(Target):
         from engine.target.postgresql.session import PostgresSession
 
         return PostgresSession(self.connect_raw())
+
+    def shared_session(self) -> SharedSession:
+        from engine.target.postgresql.session import PostgresSession
+
+        session = self.session()
+        assert isinstance(session, PostgresSession)  # noqa: S101  no others are opened here
+        return session
 
     def connect_raw(self) -> psycopg.Connection[Any]:
         import psycopg

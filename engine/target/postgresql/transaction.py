@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from engine import ledger, outbox
+from engine import ledger, offers, outbox
 from engine.faults import Fault
 from engine.target.postgresql import refusals, rowloop
 from engine.target.postgresql.copytext import encode
@@ -65,6 +65,16 @@ class Transaction:
         """Write the chunk's events."""
         with self._unless_about_data():
             outbox.add(self._cursor, run, chunk, pages, "postgresql")
+
+    def join(self, run: str, name: str) -> tuple[int, int] | None:
+        """See SharedSession.join."""
+        with self._unless_about_data():
+            return offers.join(self._cursor, run, name)
+
+    def take(self, run: str, fence: int) -> offers.Offer | None:
+        """See SharedSession.take."""
+        with self._unless_about_data():
+            return offers.take(self._cursor, run, fence)
 
     def settle(self) -> Fault | None:
         """Try the deferred constraints now."""
