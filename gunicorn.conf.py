@@ -28,8 +28,8 @@ keepalive = 75
 # The sign of life is a file; on a disk under load, touching it can block.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 control_socket_disable = True
-# On Heroku a dyno hears from nobody but the router, whose address is never the same.
-forwarded_allow_ips = "*" if os.environ.get("DYNO") else os.environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+_proxies = _settings.forwarded_allow_ips
+forwarded_allow_ips = _proxies if isinstance(_proxies, str) else ",".join(map(str, _proxies))
 
 
 def when_ready(server: Any) -> None:

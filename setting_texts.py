@@ -139,6 +139,16 @@ def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ValueError("networks with commas between them, such as 10.1.0.0/16,fd00::/8") from None
 
 
+def proxies(text: str) -> tuple[IPv4Network | IPv6Network, ...] | str:
+    """Read the networks of proxies, or `*` for all."""
+    if text.strip() == "*":
+        return "*"
+    try:
+        return networks(text)
+    except ValueError as allowed:
+        raise ValueError(f"{allowed}, or *") from None
+
+
 def ports(text: str) -> tuple[int, ...]:
     """Read a list of TCP ports."""
     return tuple(port(part.strip()) for part in text.split(","))

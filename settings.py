@@ -25,6 +25,7 @@ from setting_texts import (
     origins,
     port,
     ports,
+    proxies,
     redis,
     seconds,
     secret,
@@ -87,6 +88,12 @@ class Settings:
         is_secret=True,
     )
     public_url: str | None = _setting(web_address, None, "The address under which users reach the service, for links.")
+    forwarded_allow_ips: tuple[IPv4Network | IPv6Network, ...] | str = _setting(
+        proxies,
+        "127.0.0.1,::1",
+        "The proxies that are believed what they tell of a request: its scheme, and in X-Forwarded-For its address, by which failures are"
+        " counted and keys are limited to networks. `*` for all, where nobody but the proxy can reach the service, as is so on Heroku.",
+    )
     cors_origins: tuple[str, ...] | None = _setting(
         origins,
         None,
@@ -161,6 +168,9 @@ class Settings:
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> Settings:
         """Read all settings; SettingInvalid names the variable, its value and what is allowed."""
+        if env.get("DYNO"):
+            # A dyno hears from nobody but Heroku's router, whose address is never the same.
+            env = {**env, "FORWARDED_ALLOW_IPS": "*"}
         settings = cls(**{f.name: _read(f.name.upper(), f.metadata, env) for f in fields(cls)})
         settings._check()
         return settings

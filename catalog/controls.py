@@ -117,6 +117,14 @@ def versions(engine: Engine, name: str) -> list[Name]:
         return [Name(*row) for row in connection.execute(query)]
 
 
+def is_anothers(engine: Engine, name: str, digest: str, key_id: str) -> bool:
+    """Tell whether the name points to another control file than this one, and another key than this one has made it do so."""
+    of = control_names.c
+    with reading(engine) as connection:
+        query = select(of.name).where(of.name == name, of.digest != digest, of.key_id != key_id)
+        return connection.scalar(query) is not None
+
+
 def was_named(engine: Engine, digest: str, name: str) -> bool:
     """Tell whether this name points, or ever pointed, to the control file."""
     query = select(control_moves.c.name).where(control_moves.c.name == name, control_moves.c.digest == digest)

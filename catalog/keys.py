@@ -7,14 +7,18 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from sqlalchemy import Engine, bindparam, or_, select, update
 
 import clock
 from catalog.database import reading, writing
+from catalog.states import TableKey
 from catalog.tables import keys
 
+LIMITS = ("controls", "tables", "actions", "networks")  # what a key may be limited to
+ACTIONS = ("Insert", "Update", "Delete", "Merge")
 PERMISSIONS = ("import", "read", "read:all", "control", "approve", "admin")
 _BY_ID = select(keys).where(keys.c.id == bindparam("p_id"))
 _TOKEN = re.compile(r"lad_([0-9a-f]{1,32})_([A-Za-z0-9_-]{1,128})")
@@ -28,7 +32,7 @@ class Key:
     id: str
     name: str
     permissions: frozenset[str]
-    limits: Mapping[str, Any]  # {"controls": [names]}: only these named control files
+    limits: Mapping[str, Any]  # as `limits_of` makes them; they never change
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
@@ -46,12 +50,79 @@ class Key:
     @property
     def control_names(self) -> frozenset[str] | None:
         """Return the only named control files that the key may use; None: all."""
-        names = self.limits.get("controls")
-        return None if names is None else frozenset(names)
+        return self._only("controls")
+
+    @property
+    def tables(self) -> frozenset[TableKey] | None:
+        """Return the only tables, by schema and name, to which its imports may write; None: all."""
+        found = self.limits.get("tables")
+        return None if found is None else frozenset((schema, name) for schema, name in found)
+
+    @property
+    def actions(self) -> frozenset[str] | None:
+        """Return the only actions that its imports may do; None: all."""
+        return self._only("actions")
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...] | None:
+        """Return the only networks from which it may be used; None: all."""
+        found = self.limits.get("networks")
+        return None if found is None else tuple(map(ip_network, found))
+
+    @property
+    def limit_texts(self) -> dict[str, list[str]]:
+        """Return what the key is limited to, as people read it, by the names of LIMITS; what is not limited is not there."""
+        found = {name: list(self.limits[name]) for name in LIMITS if name in self.limits}
+        if "tables" in found:
+            found["tables"] = [name if schema is None else f"{schema}.{name}" for schema, name in found["tables"]]
+        return {name: sorted(texts) for name, texts in found.items()}
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether its imports are limited in any way: it may then work with what it has made itself only, as others may do more."""
+        return any(name in self.limits for name in LIMITS if name != "networks")
+
+    def _only(self, limit: str) -> frozenset[str] | None:
+        found = self.limits.get(limit)
+        return None if found is None else frozenset(found)
+
+    def may_come_from(self, address: str) -> bool:
+        """Tell whether the key may be used from an address; one that is none is in no network."""
+        if self.networks is None:
+            return True
+        try:
+            found = ip_address(address)
+        except ValueError:
+            return False
+        seen = found.ipv4_mapped if isinstance(found, IPv6Address) and found.ipv4_mapped else found
+        return any(seen in network for network in self.networks)
 
     def is_valid(self, at: datetime) -> bool:
         """Tell whether the key is neither revoked nor expired at this instant."""
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
+
+
+def limits_of(
+    controls: Iterable[str] = (), tables: Iterable[TableKey] = (), actions: Iterable[str] = (), networks: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the limits of a key as they are stored; what nothing is given of is not limited. ValueError says what is no limit."""
+    unknown = [action for action in actions if action not in ACTIONS]
+    if unknown:
+        raise ValueError(f"not an action: {', '.join(unknown)} (allowed: {', '.join(ACTIONS)})")
+    limits = {
+        "controls": sorted(set(controls)),
+        "tables": sorted({*tables}, key=lambda table: (table[0] or "", table[1])),
+        "actions": sorted(set(actions)),
+        "networks": sorted({str(_network(network)) for network in networks}),
+    }
+    return {name: found for name, found in limits.items() if found}
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text.strip())
+    except ValueError:
+        raise ValueError(f"not a network: {text[:80]} (allowed are such as 10.1.0.0/16, 192.0.2.7, fd00::/8)") from None
 
 
 def create(
@@ -94,11 +165,16 @@ def verify(engine: Engine, token: str) -> Key | None:
     return key
 
 
-def find(engine: Engine, key_id: str) -> Key | None:
-    """Return the key of this id while it is valid; for what was allowed in its name before."""
+def get(engine: Engine, key_id: str) -> Key | None:
+    """Return the key of this id, whether it is valid or not."""
     with reading(engine) as connection:
         row = connection.execute(select(keys).where(keys.c.id == key_id)).one_or_none()
-    key = _key(row) if row else None
+    return _key(row) if row else None
+
+
+def find(engine: Engine, key_id: str) -> Key | None:
+    """Return the key of this id while it is valid; for what was allowed in its name before."""
+    key = get(engine, key_id)
     return key if key is not None and key.is_valid(clock.now()) else None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
 import clock
 from catalog import keys
-from cli.base import Group, json_option, opened_catalog, put
+from cli.base import Group, json_option, opened_catalog, opened_target, put
+from engine.allowed import meant
 from settings import Settings
 
 
@@ -40,14 +42,22 @@ def group(settings: Settings) -> click.Group:
     )
     @click.option("--expires", type=Instant(), help="A date or time, UTC unless it says otherwise.")
     @click.option("--control", "controls", multiple=True, help="Limit the key to this named control file. May be given many times.")
+    @click.option("--table", "tables", multiple=True, help="Limit its imports to this table of the target. May be given many times.")
+    @click.option(
+        "--action", "actions", multiple=True, type=click.Choice(keys.ACTIONS, case_sensitive=False),
+        help="Limit its imports to this action. May be given many times.",
+    )  # fmt: skip
+    @click.option(
+        "--network", "networks", multiple=True, help="Let it be used from this network only, such as 10.1.0.0/16. May be given many times."
+    )
     @json_option
-    def create(name: str, permissions: Sequence[str], expires: datetime | None, controls: Sequence[str], is_json: bool) -> None:
+    def create(name: str, permissions: Sequence[str], expires: datetime | None, is_json: bool, **limits: Sequence[str]) -> None:
         """Make an API key and print it. It is shown only this once."""
         if expires is not None and expires <= clock.now():
             raise click.BadParameter("this time is past", param_hint="--expires")
-        limits = {"controls": sorted(set(controls))} if controls else {}
+        made = _limits(settings, **limits)
         with opened_catalog(settings) as engine:
-            key = keys.create(engine, name, permissions, expires_at=expires, limits=limits)
+            key = keys.create(engine, name, permissions, expires_at=expires, limits=made)
         put(is_json, {"key": key, "name": name, "permissions": sorted(set(permissions))}, key)
 
     @made.command("list")
@@ -69,14 +79,32 @@ def group(settings: Settings) -> click.Group:
     return made
 
 
-_KEY_COLUMNS = ("id", "name", "state", "permissions", "controls", "created_at", "expires_at", "last_used_at")
+def _limits(
+    settings: Settings, controls: Sequence[str], tables: Sequence[str], actions: Sequence[str], networks: Sequence[str]
+) -> dict[str, Any]:
+    """Return the limits of a key, the tables by their own names."""
+    found = []
+    if tables:
+        with opened_target(settings) as target:
+            known = target.tables()
+            try:
+                found = [meant(known, table) for table in tables]
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="--table") from None
+    try:
+        return keys.limits_of(controls, found, actions, networks)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--network") from None
+
+
+_KEY_COLUMNS = ("id", "name", "state", "permissions", *keys.LIMITS, "created_at", "expires_at", "last_used_at")
 
 
 def _key_row(key: keys.Key) -> dict[str, object]:
     state = "valid" if key.is_valid(clock.now()) else "revoked" if key.revoked_at else "expired"
-    controls = None if key.control_names is None else sorted(key.control_names)
+    limits = {name: key.limit_texts.get(name) for name in keys.LIMITS}
     times = {c: _text(getattr(key, c)) for c in ("created_at", "expires_at", "last_used_at")}
-    return {"id": key.id, "name": key.name, "state": state, "permissions": sorted(key.permissions), "controls": controls, **times}
+    return {"id": key.id, "name": key.name, "state": state, "permissions": sorted(key.permissions), **limits, **times}
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -114,6 +114,11 @@ NOT_ALLOWED = _kind(
     "Core_Data_NotAllowed", "Error", "The database does not allow this: {reason}",
     "The role with which the target is used lacks a privilege, or row security refuses the row.",
 )  # fmt: skip
+KEY_LIMITED = _kind(
+    "Core_Data_KeyLimited", "Error", "The key of this import may not {action} in {table}; it is limited to {allowed}",
+    "The key with which the batch was made may write to some tables only, or may do some actions only, and the record asks for another.\n"
+    "`Merge` has to be allowed by name: the right to insert and to update does not include it, nor it them.",
+)  # fmt: skip
 DATABASE_REFUSED = _kind(
     "Core_Data_DatabaseRefused", "Error", "The database refused the record: {reason}",
     "A trigger raised an error, or a value could not be cast. The text is the database's own.",

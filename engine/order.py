@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
+from engine.allowed import Allowed
 from engine.plan import Plan
 from engine.readers import Limits
 from engine.results import Counts
@@ -67,6 +68,7 @@ class RunOrder:
     started_at: datetime
     scratch: Path  # a folder for temporary files
     limits: Limits = field(default_factory=Limits)
+    allowed: Allowed = field(default_factory=Allowed)  # what the batch's key may write
     chunk_records: int = 5_000
     chunk_bytes: int = 8 * 1024 * 1024
     writers: int = 2

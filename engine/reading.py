@@ -152,9 +152,11 @@ class Reading:
         """Read one file from a place on."""
         file = self.order.files[place.file]
         with file.open() as stream:
-            yield from read(
+            for chunk in read(
                 stream, self.file_plan(place.file), self.order.plan, file_name=file.name, file_index=place.file,
                 first_chunk_number=place.chunk, resolve_name=self.resolve_name, compile_shape=self.compile_shape, limits=self.order.limits,
                 chunk_records=self.order.chunk_records, chunk_bytes=self.order.chunk_bytes, ordered=ordered,
                 start_line=place.line, first_record=place.first_record, resume=place.resume,
-            )  # fmt: skip
+            ):  # fmt: skip
+                self.order.allowed.refuse_beyond(chunk)
+                yield chunk

@@ -122,7 +122,10 @@ class _Run:
         except self.target.errors as error:
             raise TargetUnavailable(str(error).strip()) from error
         if isinstance(compiled, Compiled):
-            self.take_lanes([compiled.entity.table.key])
+            table = compiled.entity.table.key
+            if not self.order.allowed.may_write(table):
+                return self.order.allowed.fault(table)
+            self.take_lanes([table])
         return compiled
 
     # Per record -----------------------------------------------------------------------------------------------------

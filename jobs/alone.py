@@ -13,6 +13,7 @@ from catalog import batches
 from engine.target import Target
 from jobs.carry import Means, carry
 from jobs.hold import Hold
+from jobs.key_limits import KeyLimits
 from jobs.lease import Heart
 from jobs.plans import Plans
 from settings import Settings
@@ -31,7 +32,8 @@ def carry_out(
     """
     with Heart(catalog, settings.lease_seconds, settings.heartbeat_seconds) as heart:
         plans, scratch = Plans(store, target), Path(gettempdir())
-        means = Means(settings, catalog, store, target, plans, heart, worker, scratch, is_stopping, Hold(catalog), is_draining=False)
+        hold, limits = Hold(catalog), KeyLimits(catalog)
+        means = Means(settings, catalog, store, target, plans, heart, worker, scratch, is_stopping, hold, limits, is_draining=False)
         while not is_stopping() and batches.is_moving(catalog, batch_id):
             batches.hand_back_expired(catalog)
             claim = batches.claim(catalog, worker, settings.lease_seconds)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from catalog import batches
 from catalog.batches import Claim, Counts, Ending, State, TableKey
 from engine import results, run as engine
+from engine.allowed import Allowed
 from engine.plan import POSITIONAL, Plan
 from engine.run import RunOrder, Stop
 from engine.target import Target
@@ -31,6 +32,7 @@ from errors import (
 )
 from jobs import events
 from jobs.hold import Hold
+from jobs.key_limits import KeyLimits
 from jobs.lease import Heart
 from jobs.order import order_of
 from jobs.plans import Plans
@@ -90,6 +92,7 @@ class Means:
     scratch: Path  # a folder for temporary files
     is_stopping: Callable[[], bool]
     hold: Hold
+    limits: KeyLimits
     is_draining: bool = True  # the next batch is claimed as one ends
 
 
@@ -115,6 +118,7 @@ class _Carrier:
         self._means, self._claim, self._lease = means, claim, means.heart.hold(claim)
         self._order: RunOrder | None = None
         self._held: set[TableKey] = set()
+        self._allowed = Allowed()
         self._began = time.monotonic()  # never by a clock that somebody may set
 
     def carry(self) -> Claim | None:
@@ -177,7 +181,8 @@ class _Carrier:
         means, claim = self._means, self._claim
         plan = means.plans.get(claim.control)
         self._held = set(plan.tables)
-        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks)
+        self._allowed = means.limits.of(claim.key_id)
+        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks, self._allowed)
         if self._order.outbox is not None:
             events.note_use(means.catalog)
 
@@ -216,7 +221,7 @@ class _Carrier:
             log.warning("batch %d: the control file %s cannot be used: %s", self._claim.batch_id, name, error)
             return None
         if plan is not None:
-            self._take_lanes(plan.tables)
+            self._take_lanes(self._allowed.only(plan.tables))
         return plan
 
     def _take_lanes(self, tables: Collection[TableKey]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from catalog.batches import Claim, Mode
+from engine.allowed import Allowed
 from engine.order import Outbox
 from engine.plan import Plan
 from engine.readers import Limits
@@ -43,7 +44,7 @@ class Reading:
 
 
 def order_of(
-    settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path, on_wait: Callable[[], None]
+    settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path, on_wait: Callable[[], None], allowed: Allowed
 ) -> tuple[RunOrder, Callable[[], float]]:
     """Return the engine's order, and a function that tells the run's progress. The run takes the files as the control file orders them."""
     files = sorted(claim.files, key=lambda file: (_place(plan, file.name), file.position))
@@ -63,6 +64,7 @@ def order_of(
         started_at=claim.started_at,
         scratch=scratch,
         limits=limits_of(settings),
+        allowed=allowed,
         chunk_records=settings.chunk_records,
         chunk_bytes=settings.chunk_bytes,
         outbox=Outbox(settings.event_outbox_records, on_wait) if tells else None,

@@ -20,6 +20,7 @@ from errors import SpoolFull, TargetUnavailable
 from jobs import leftovers, queues
 from jobs.carry import Means, carry
 from jobs.hold import Hold
+from jobs.key_limits import KeyLimits
 from jobs.lease import Heart
 from jobs.plans import Plans
 from settings import Settings
@@ -70,8 +71,10 @@ class Drain:
         plans = Plans(self._spool, self._target)
         self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)
         scratch = Path(gettempdir())  # for files without a name, which end with their process
-        hold = Hold(self._catalog)
-        self._means = Means(settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping, hold)
+        hold, limits = Hold(self._catalog), KeyLimits(self._catalog)
+        self._means = Means(
+            settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping, hold, limits
+        )
 
     def __enter__(self) -> Self:
         self._heart.__enter__()

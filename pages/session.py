@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from catalog import sessions
 from errors import Refusal
 from routes import parts
+from routes.limits import refuse_elsewhere
 
 P = ParamSpec("P")
 
@@ -37,7 +38,7 @@ def signed_in(*permissions: str, is_poll: bool = False) -> Callable[[Callable[P,
             key = sessions.find(parts().catalog, token, idle, is_use=not is_poll) if token else None
             if key is None:
                 return _to_sign_in()
-            g.key = key
+            g.key = refuse_elsewhere(key)
             if not any(key.can(permission) for permission in permissions):
                 raise Refusal(403, "permission_missing", f"Your key lacks the permission {' or '.join(permissions)}.")
             return view(*args, **kwargs)

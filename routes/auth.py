@@ -13,6 +13,7 @@ from catalog.batches import Batch, Mode
 from catalog.keys import Key
 from errors import Refusal
 from routes import parts
+from routes.limits import client_address, refuse_elsewhere
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +60,7 @@ def refuse_keys_in_query() -> None:
 
 
 def verified(token: str | None) -> Key:
-    """Return the key that this text is; 401 for any other, 429 where too many came from this address."""
+    """Return the key that this text is; 401 for any other, 429 where too many came from this address, 403 where it may not be used."""
     key = keys.verify(parts().catalog, token) if token else None
     if key is None:
         count_failure()
@@ -67,7 +68,7 @@ def verified(token: str | None) -> Key:
             401, "not_authenticated", "A valid key is needed: Authorization: apikey KEY.",
             headers={"WWW-Authenticate": 'apikey realm="lading", Bearer realm="lading", Basic realm="lading", charset="UTF-8"'},
         )  # fmt: skip
-    return key
+    return refuse_elsewhere(key)
 
 
 def _token(key_header: str | None) -> str | None:
@@ -86,7 +87,7 @@ def count_failure() -> None:
     Only failures are held back: many callers may share an address (a proxy's, an office's), and a good key among them must go on working.
     A key of 256 random bits cannot be found by trying, so what this protects is the catalog; without Redis nothing is counted.
     """
-    name = f"lading:failures:{request.remote_addr}"
+    name = f"lading:failures:{client_address()}"
     try:
         with parts().redis.pipeline() as pipe:
             pipe.incr(name)

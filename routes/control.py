@@ -1,6 +1,7 @@
 """Step 1: control files, and the names that point to them."""
 
 import hashlib
+from collections.abc import Iterable
 from functools import partial
 from typing import cast
 
@@ -17,6 +18,7 @@ from routes.auth import caller, requires
 from routes.described import Reply, described
 from routes.fields import refuse_query
 from routes.idempotency import once
+from routes.limits import refuse_plan
 from routes.upload import receive_form
 from schemas.control import CONTROL_FILE_NAME_RULE, control_file_name_is_good
 from schemas.replies import ControlsReply, ControlStored
@@ -66,15 +68,26 @@ def store_control(data: bytes, comment: str, name: str | None) -> tuple[str, lis
     if name is not None and not control_file_name_is_good(name):
         raise Refusal(400, "request_invalid", "The control file cannot have this name.", [Problem(CONTROL_FILE_NAME_RULE, "name")])
     plan = _compiled(data)
+    refuse_plan(caller(), plan)
+    digest = hashlib.sha256(data).hexdigest()
+    names = sorted({n for n in (name, plan.name) if n is not None})
+    _refuse_moves(names, digest)
     with parts().spool.receive() as receiver:
         receiver.write(data)
-        digest, _ = receiver.commit()
-    names = sorted({n for n in (name, plan.name) if n is not None})
+        receiver.commit(digest)
     add = partial(controls.add, parts().catalog, digest, key_id=caller().id, tables=plan.tables, comment=comment)
     add()
     for each in names:
         add(name=each)
     return digest, names
+
+
+def _refuse_moves(names: Iterable[str], digest: str) -> None:
+    """Refuse that a limited key has a name of another key mean another control file: keys that may do more import by that name."""
+    moved = [name for name in names if caller().is_limited and controls.is_anothers(parts().catalog, name, digest, caller().id)]
+    if moved:
+        said = "This key is limited in what it may import, so it may move no name that another key has given."
+        raise Refusal(403, "key_limited", said, [Problem(f"{name} is another control file's name.", "name") for name in moved])
 
 
 def kept_control(data: bytes) -> Control:

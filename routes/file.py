@@ -19,6 +19,7 @@ from routes.auth import caller, requires, visible_batch
 from routes.described import BYTES, Reply, described
 from routes.fields import refuse_query
 from routes.idempotency import once
+from routes.limits import refuse_anothers
 from routes.upload import Upload, receive_body, receive_form
 from schemas import control
 from schemas.replies import FileAttached, FileKnown, FileStored
@@ -86,6 +87,7 @@ def _digest(upload: Upload, given: dict[str, Any]) -> str:
 def _store(upload: Upload, digest: str, given: dict[str, Any], batch: Batch) -> Response:
     name = given["name"]
     # All that can be refused is refused before anything is stored; what changes in between, `attach` refuses again.
+    refuse_anothers(caller(), batch)
     refuse_unknown_name(batch, name)
     refuse_late_or_taken(batch, name, digest, given["replace"])
     if upload.receiver is not None:

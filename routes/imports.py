@@ -25,6 +25,7 @@ from routes.control import kept_control, usable_control
 from routes.described import BYTES, CSV, TEXT, Reply, described
 from routes.handle import known
 from routes.idempotency import once
+from routes.limits import refuse_writes
 from routes.results import first_page, whole_log
 from routes.schedule import announce, options_of, refuse_missing
 from routes.status import details, import_exit, line_of, settled_batch
@@ -212,6 +213,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
     name = _name(_files(control.digest), given, form)
     read = _read_as(_files(control.digest), name, form)
     refuse_missing(control.digest, {name})
+    refuse_writes(caller(), control.digest, {name})
     digest, size = source.commit()
     sent = Submission(
         control=control.digest, key_id=caller().id, name=name, digest=digest, size=size, uploaded_as=source.name, handle=source.handle,

@@ -26,6 +26,7 @@ from routes.described import Reply, described
 from routes.fields import refuse_query
 from routes.file import can_be_shown, refuse_late_or_taken, refuse_unknown_name
 from routes.idempotency import once
+from routes.limits import refuse_anothers
 from routes.upload import broken_uploads_refused, limited
 from schemas.replies import UploadMade
 from schemas.requests import Request, Text, check
@@ -118,6 +119,7 @@ def _meaning_of(header: str) -> dict[str, Any]:
     given["sha256"] = given["sha256"] and given["sha256"].lower()
     if given["batch"] is not None:
         batch = visible_batch(given["batch"])
+        refuse_anothers(caller(), batch)
         refuse_unknown_name(batch, given["name"])
         refuse_late_or_taken(batch, given["name"], given["sha256"] or "", given["replace"])
     return given

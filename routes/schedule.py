@@ -13,9 +13,10 @@ from engine.control import required_files
 from errors import Problem, Refusal
 from jobs import queues
 from routes import fields, parts, replies
-from routes.auth import requires, visible_batch
+from routes.auth import caller, requires, visible_batch
 from routes.described import Reply, described
 from routes.idempotency import idempotent
+from routes.limits import refuse_anothers, refuse_writes
 from routes.status import import_exit, settled_batch
 from schemas import control as control_files
 from schemas.replies import ScheduledReply
@@ -51,7 +52,7 @@ def _scheduled(given: dict[str, Any]) -> ResponseReturnValue:
 
 def put_into_queue(batch: Batch, options: Options, *, refuse_if_busy: bool = False) -> Scheduled:
     """Put a batch that has all its files into the queue; who has done so announces it."""
-    _refuse_missing(batch)
+    _refuse_unfit(batch)
     control = controls.get(parts().catalog, batch.control)
     return batches.schedule(parts().catalog, batch.id, options, control.tables if control else (), refuse_if_busy=refuse_if_busy)
 
@@ -69,9 +70,15 @@ def announce(batch_id: int, options: Options, reply: Response) -> None:
         reply.headers["Queue-Delayed"] = "true"
 
 
-def _refuse_missing(batch: Batch) -> None:
-    required = required_files_of(batch.control)
-    refuse_missing(batch.control, {file.name for file in batches.files(parts().catalog, batch.id)} if required else set())
+def _refuse_unfit(batch: Batch) -> None:
+    """Refuse a batch that lacks a file, or whose files go beyond what the caller's key is limited to."""
+    key = caller()
+    refuse_anothers(key, batch)
+    names = (
+        {file.name for file in batches.files(parts().catalog, batch.id)} if key.is_limited or required_files_of(batch.control) else set()
+    )
+    refuse_missing(batch.control, names)
+    refuse_writes(key, batch.control, names)
 
 
 def refuse_missing(control: str, uploaded: set[str]) -> None:

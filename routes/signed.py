@@ -11,6 +11,7 @@ from errors import Refusal
 from routes import parts
 from routes.auth import caller
 from routes.handle import take
+from routes.limits import refuse_elsewhere
 
 
 def token_for(handle: str, name: str) -> str:
@@ -30,7 +31,7 @@ def take_signed(token: str) -> Handle | int:
     key = keys.find(parts().catalog, key_id)
     if key is None or not key.can("import"):
         raise _refused()
-    g.key = key
+    g.key = refuse_elsewhere(key)
     return take(handle, name=name)
 
 

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "routes": {
         *("jobs.queues", "catalog", "spool", "schemas", "engine.control", "engine.plan", "engine.target", "engine.readers"),
         *(
+            "engine.allowed",
             "engine.results",
             "engine.segments",
             "engine.failed",
