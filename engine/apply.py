@@ -26,25 +26,31 @@ class Verdicts:
     kinds: list[str]  # engine.ops' kinds of outcome
     ids: list[str]
     faults: dict[int, list[Fault]] = field(default_factory=dict)
+    changes: dict[int, str] = field(default_factory=dict)  # what changes in rows that are updated; see engine.changes
 
 
-def apply(session: Session, resolver: Resolver, chunk: Chunk, converted: Sequence[Converted], waits_for_commit: bool = False) -> Verdicts:
+def apply(
+    session: Session,
+    resolver: Resolver,
+    chunk: Chunk,
+    converted: Sequence[Converted],
+    waits_for_commit: bool = False,
+    tells_changes: bool = False,
+) -> Verdicts:
     """Apply one chunk's blocks in order, within the session's transaction; `converted` holds one entry a block."""
     verdicts = Verdicts([REFUSED] * len(chunk), [""] * len(chunk), dict(chunk.faults))
     hints = Hints(session)
     for block, ready in zip(chunk.blocks, converted, strict=True):
-        _apply_block(_Step(session, resolver, hints, chunk.file, block, ready.faults), ready, waits_for_commit, verdicts)
+        step = _Step(session, resolver, hints, chunk.file, block, ready.faults)
+        ops = step.prepare(ready)
+        ops.waits_for_commit, ops.tells_changes = waits_for_commit, tells_changes
+        _apply_block(step, ops, verdicts)
     return verdicts
 
 
-def _apply_block(step: _Step, ready: Converted, waits_for_commit: bool, verdicts: Verdicts) -> None:
-    session, resolver, block, table = step.session, step.resolver, step.block, step.entity.table
-    if table.has_triggers or table.has_rewrites or (block.action is Action.DELETE and table.referenced_by):
-        resolver.distrust()
-    ops = step.prepare(ready)
-    ops.waits_for_commit = waits_for_commit
-    outcomes = session.write(ops) if len(ops) else None
-    positions = block.positions
+def _apply_block(step: _Step, ops: Ops, verdicts: Verdicts) -> None:
+    outcomes = step.session.write(ops) if len(ops) else None
+    positions = step.block.positions
     for row, faults in step.faults.items():
         verdicts.faults[positions[row]] = faults
     for row, skip in step.skipped.items():
@@ -55,12 +61,14 @@ def _apply_block(step: _Step, ready: Converted, waits_for_commit: bool, verdicts
     if step.rows is None and isinstance(positions, range) and positions == range(len(verdicts.kinds)):
         verdicts.kinds, verdicts.ids = list(outcomes.kinds), list(outcomes.ids)
         verdicts.faults.update({positions[op]: faults for op, faults in outcomes.faults.items()})
+        verdicts.changes.update({positions[op]: told for op, told in outcomes.changes.items()})
         return
-    rows = range(len(block)) if step.rows is None else step.rows
+    rows = range(step.size) if step.rows is None else step.rows
     taken = [positions[row] for row in rows]
     for position, kind, row_id in zip(taken, outcomes.kinds, outcomes.ids, strict=True):
         verdicts.kinds[position], verdicts.ids[position] = kind, row_id
     verdicts.faults.update({taken[op]: faults for op, faults in outcomes.faults.items()})
+    verdicts.changes.update({taken[op]: told for op, told in outcomes.changes.items()})
 
 
 class _Step:
@@ -75,6 +83,9 @@ class _Step:
 
     def prepare(self, ready: Converted) -> Ops:
         """Resolve, leave out what is at fault, find, decide."""
+        table = self.entity.table
+        if table.has_triggers or table.has_rewrites or (self.action is Action.DELETE and table.referenced_by):
+            self.resolver.distrust()
         identity: LookupKeys | None = None
         written: list[Written] = []
         late: list[Late] = []

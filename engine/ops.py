@@ -60,6 +60,7 @@ class Ops:
     late: list[Late] = field(default_factory=list)
     is_strict: bool = False  # take them one by one: an op may depend on what an earlier one did
     waits_for_commit: bool = False  # deferred constraints are left to the end (AllOrNone); else they count for each record
+    tells_changes: bool = False  # of rows that are updated, what changes in them is told too
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -72,6 +73,7 @@ class Outcomes:
     kinds: list[str]
     ids: list[str]
     faults: dict[int, list[Fault]] = field(default_factory=dict)
+    changes: dict[int, str] = field(default_factory=dict)  # of those that were updated, where they are to be told; see engine.changes
 
 
 class Session(Protocol):

@@ -1,6 +1,7 @@
 """The results: one CSV line for every record, in order. Chunks write segments; the segments become one file.
 
-Columns: `#Code,Message,Severity,LineNumber,Properties,EntityId,File`. Properties is a JSON object of column and value.
+Columns: `#Code,Message,Severity,LineNumber,Properties,EntityId,File`. Properties is a JSON object: of column and value at fault, or of what
+a dry run tells to change (engine/changes.py), and of what a collection calls its record.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from engine.apply import Verdicts
+from engine.changes import BESIDES, MEMBER
 from engine.chunk import Chunk
-from engine.faults import CREATED, DELETED, NOT_REACHED, ROLLED_BACK, UNCHANGED, UPDATED, Fault, Kind as FaultKind, fault
+from engine.faults import CREATED, DELETED, NOT_REACHED, ROLLED_BACK, SKIPPED_MISSING, UNCHANGED, UPDATED, Fault, Kind as FaultKind, fault
 from engine.ops import CREATED as C, DELETED as D, REFUSED, SKIPPED, UNCHANGED as SAME, UPDATED as U
 from engine.sorting import external_sort
 
@@ -23,7 +26,12 @@ LINE_CHARS = 1 << 30
 TOLD = ("entityType", "userObjectId")  # what the Properties of a collection's records tell besides, at their end
 SHOWN_CHARS = 1_000  # of a value in Properties; the failed rows hold it whole
 _BY_KIND: dict[str, FaultKind] = {C: CREATED, U: UPDATED, SAME: UNCHANGED, D: DELETED}
-_APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, "Core_Data_RecordSkipped"}
+_APPLIED = {CREATED.code, UPDATED.code, UNCHANGED.code, DELETED.code, SKIPPED_MISSING.code}
+OUTCOMES = {  # the codes by which results tell to which of the counts a record belongs; all others of severity Error are `errors`
+    "created": (CREATED.code,), "updated": (UPDATED.code,), "deleted": (DELETED.code,), "skipped": (UNCHANGED.code, SKIPPED_MISSING.code),
+    "errors": (), "unprocessed": (ROLLED_BACK.code, NOT_REACHED.code),
+}  # fmt: skip
+_BY_CODE = {code: outcome for outcome, codes in OUTCOMES.items() for code in codes}
 
 
 @dataclass(slots=True)
@@ -88,17 +96,28 @@ def render(chunk: Chunk, verdicts: Verdicts) -> bytes:
         ids = [cell(" ".join(i.splitlines())) for i in ids]  # one physical line a record, whatever its key
     starts = {kind: f"{said.code},{said.message},{said.severity}," for kind, said in _BY_KIND.items()}
     kinds = set(verdicts.kinds)
-    if len(kinds) == 1 and not verdicts.faults and not chunk.told and (start := starts.get(*kinds)):
+    told = _told_of(chunk, verdicts)
+    if len(kinds) == 1 and not verdicts.faults and not told and (start := starts.get(*kinds)):
         return "".join([f"{start}{line},,{i},{file}\n" for line, i in zip(chunk.lines, ids, strict=True)]).encode()
     starts |= {REFUSED: "", SKIPPED: ""}  # such a record has faults, which are told next
-    told = chunk.told or [""] * len(chunk)
-    shown = ['"{' + text.replace('"', '""') + '}"' if text else "" for text in told] if chunk.told else told
+    shown = ['"{' + text.replace('"', '""') + '}"' if text else "" for text in told] or [""] * len(chunk)
+    told = told or shown
     lines = [f"{starts[kind]}{line},{s},{i},{file}\n" for kind, line, s, i in zip(verdicts.kinds, chunk.lines, shown, ids, strict=True)]
     if verdicts.kinds.count(REFUSED) + verdicts.kinds.count(SKIPPED) > len(verdicts.faults):
         raise AssertionError(f"chunk {chunk.number} has records that were not applied, and no reason why")
     for position, faults in verdicts.faults.items():
         lines[position] = _line(faults, chunk.lines[position], ids[position], file, told[position])
     return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+def _told_of(chunk: Chunk, verdicts: Verdicts) -> list[str]:
+    """Return by position what a record's result tells of it, faults apart, as members of a JSON object; [] where it is nothing at all."""
+    if not verdicts.changes:
+        return chunk.told
+    told = list(chunk.told) or [""] * len(chunk)
+    for position, changes in verdicts.changes.items():
+        told[position] = f"{changes}, {told[position]}" if told[position] else changes
+    return told
 
 
 def _line(faults: list[Fault], line: int, row_id: str, file: str, told: str = "") -> str:
@@ -141,6 +160,23 @@ def _told(properties: str) -> str:
 def at_fault(properties: str) -> dict[str, str]:
     """Return of a result's Properties the values at fault by column, without what a record of a collection is called."""
     return {name: value for name, value in json.loads(properties or "{}").items() if name not in TOLD}
+
+
+def changes_in(properties: str) -> tuple[dict[str, dict[str, str | None]], int, dict[str, Any]]:
+    """Return what a result's Properties tell to change, by column its `old` and `new` value; how many columns besides; and all else."""
+    told = json.loads(properties or "{}")
+    if not isinstance(told.get(MEMBER), dict):  # a column of this name, whose value is at fault, is a text
+        return {}, 0, told
+    return told.pop(MEMBER), told.pop(BESIDES, 0), told
+
+
+def outcome_of(code: str, severity: str) -> str:
+    """Return to which of the counts a result's record belongs; "" where it is about no record.
+
+    >>> outcome_of("Core_Data_RecordUpdated", "Information"), outcome_of("Core_ImportFile_ColumnCount", "Error")
+    ('updated', 'errors')
+    """
+    return _BY_CODE.get(code, "errors" if severity == "Error" else "")
 
 
 def _rows(segment: bytes) -> Iterator[list[str]]:

@@ -6,12 +6,11 @@ Results have one line a record, of which only those that hold the sought bytes a
 from __future__ import annotations
 
 import csv
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from engine.results import LINE_CHARS
+from engine.results import LINE_CHARS, OUTCOMES, changes_in, outcome_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +19,9 @@ class Wanted:
 
     severity: str | None = None
     code: str | None = None
-    column: str | None = None  # that the result tells a value of
+    column: str | None = None  # that the result tells a value of, or a change
     text: str | None = None  # anywhere in the line, in ASCII letters of either case
+    outcome: str | None = None  # of engine.results.OUTCOMES
 
     def lets_through(self, row: list[str]) -> bool:
         """Tell whether a row of the results (the seven columns) is wanted."""
@@ -29,7 +29,9 @@ class Wanted:
             return False
         if (self.severity and row[2] != self.severity) or (self.code and row[0] != self.code):
             return False
-        if self.column and self.column not in json.loads(row[4] or "{}"):
+        if self.outcome and outcome_of(row[0], row[2]) != self.outcome:
+            return False
+        if self.column and self.column not in _columns(row[4]):
             return False
         return not self.text or self.text.lower() in "\n".join(row).lower()
 
@@ -42,7 +44,20 @@ class Wanted:
             return self.text.lower().encode(), True
         if self.column and self.column.isprintable() and not set(self.column) & set('"\\'):
             return f'""{self.column}"": '.encode(), False
-        return (f",{self.severity},".encode() if self.severity else b""), False
+        codes = OUTCOMES[self.outcome] if self.outcome else ()
+        if len(codes) == 1:
+            return f"{codes[0]},".encode(), False
+        severity = "Error" if self.outcome == "errors" else self.severity
+        return (f",{severity},".encode() if severity else b""), False
+
+    def starts(self) -> tuple[bytes, ...]:
+        """Return with what each wanted line begins, if any of several things: there is more to be told at a glance than by the needle."""
+        return tuple(f"{code},".encode() for code in OUTCOMES[self.outcome]) if self.outcome else ()
+
+
+def _columns(properties: str) -> Container[str]:
+    changed, _, told = changes_in(properties)
+    return changed or told
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +94,10 @@ def matching(pieces: Iterable[bytes], wanted: Wanted) -> Iterator[list[str]]:
 def _in_piece(piece: bytes, wanted: Wanted) -> Iterator[tuple[int, list[str]]]:
     """Yield the wanted rows of a piece, each with the byte where its line ends."""
     csv.field_size_limit(LINE_CHARS)
+    starts = wanted.starts()
     for begin, end in _candidates(piece, *wanted.needle()):
+        if starts and not piece.startswith(starts, begin):
+            continue
         row = next(csv.reader([piece[begin:end].decode(errors="replace")]), [])
         if wanted.lets_through(row):
             yield end, row

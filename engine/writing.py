@@ -63,7 +63,7 @@ class Writing:
 
     def applied(self, session: Session, chunk: Chunk, converted: list[Converted], waits_for_commit: bool = False) -> LedgerEntry:
         """Apply a chunk within the session's transaction, its events included; return its ledger row."""
-        verdicts = apply(session, self._resolver, chunk, converted, waits_for_commit)
+        verdicts = apply(session, self._resolver, chunk, converted, waits_for_commit, tells_changes=self.order.mode == "dry-run")
         if self.order.outbox is not None:
             session.add_events(self.order.run, chunk.number, events.pages(chunk, converted, verdicts))
         return self._record(chunk, verdicts)

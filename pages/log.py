@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +14,7 @@ from marshmallow import fields as kinds, validate
 from catalog.batches import Batch
 from engine.missing import Missed, missed
 from engine.readers import FileRefused
-from engine.results import HEADER
+from engine.results import HEADER, OUTCOMES, changes_in, outcome_of
 from engine.rollup import Group, roll_up
 from engine.searching import Wanted, matching, search
 from engine.source_rows import SourceRow, source_rows
@@ -41,6 +42,7 @@ class LogQuery(RunQuery):
     code = Text(load_default=None, validate=validate.Length(max=100))
     column = Text(load_default=None, validate=validate.Length(max=200))
     text = Text(load_default=None, validate=validate.Length(max=200))
+    outcome = kinds.String(load_default=None, validate=validate.OneOf(list(OUTCOMES)))
     cursor = kinds.Integer(load_default=len(HEADER), validate=validate.Range(min=len(HEADER), max=2**63 - 1))
 
 
@@ -69,14 +71,14 @@ def rows(batch: str) -> ResponseReturnValue:
 
 
 def _page(batch: Batch, query: dict[str, Any]) -> dict[str, Any]:
-    wanted = Wanted(query["severity"], query["code"], query["column"], query["text"])
+    wanted = Wanted(query["severity"], query["code"], query["column"], query["text"], query["outcome"])
     start = query["cursor"]
     found = search(pieces(batch, start), start, wanted, _ROWS, _SECONDS)
     given = {name: value for name, value in query.items() if value is not None} | {"cursor": found.position}
     size = batch.run.results_size if batch.run else None
     return {
         "batch": batch,
-        "rows": found.rows,
+        "rows": list(map(_line, found.rows)),
         "is_end": found.is_end,
         "is_cut": not found.is_end and len(found.rows) < _ROWS,
         "searched": min(found.position / size, 1.0) if size else None,
@@ -84,6 +86,17 @@ def _page(batch: Batch, query: dict[str, Any]) -> dict[str, Any]:
         "following_rows": f"{url_for('pages.log.rows', batch=batch.id)}?{urlencode(given)}",
         "is_first": start == len(HEADER),
     }
+
+
+def _line(row: list[str]) -> dict[str, Any]:
+    """Return a result as the page shows it: what changes cell by cell, or else the values that it tells."""
+    code, message, severity, line, properties, entity_id, file = row
+    changed, besides, told = changes_in(properties)
+    return {
+        "code": code, "message": message, "severity": severity, "line": line, "entity_id": entity_id, "file": file,
+        "outcome": outcome_of(code, severity), "changed": changed, "besides": besides,
+        "properties": properties if not changed else json.dumps(told, ensure_ascii=False) if told else "",
+    }  # fmt: skip
 
 
 @routes.get("/<batch>/errors")

@@ -246,7 +246,13 @@ class ResultReply(Schema):
     message = _text()
     severity = _word(*SEVERITIES, required=True)
     line = _integer()
-    properties = fields.Dict(required=True)
+    properties = fields.Dict(
+        required=True,
+        metadata=about(
+            "The values at fault by column; of a row that a dry run would update, in `changed`, by column its `old` and `new` value, and "
+            "in `changedBesides` how many columns more there are."
+        ),
+    )
     entity_id = _text(allow_none=True)
     file = _text()
 

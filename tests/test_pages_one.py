@@ -117,6 +117,28 @@ def test_from_a_first_pass_to_the_import(web: Web, person: Person) -> None:
     assert sql(web.settings.target_url, "SELECT count(*) FROM airlines") == [(2,)]
 
 
+def test_a_first_pass_row_by_row(web: Web, person: Person) -> None:
+    """Each row of a first pass stands there with what would become of it, changed cells as old and new; filters keep some, in pages."""
+    imported(web, b"carrier,name\nAA,<i>Old</i>\nBB,Same\n", "airlines.csv", CONTROL)
+    batch = web.batch()
+    data = b"carrier,name\nAA,<b>New</b>\nBB,Same\nCC,New\n,Nobody\n"
+    web.post("/api/file", {"batch": batch, "name": "airlines.csv", "file": (BytesIO(data), "a.csv")})
+    web.post("/api/schedule", {"batch": batch, "mode": "dry-run"})
+    work_off(web)
+    page = person.get(f"/imports/{batch}").text
+    assert f'hx-get="/imports/{batch}/log/rows?run=dry-run"' in page and f"/imports/{batch}/log?outcome=updated&amp;run=dry-run" in page
+    rows = person.get(f"/imports/{batch}/log/rows?run=dry-run").text
+    assert "<del>&lt;i&gt;Old&lt;/i&gt;</del>" in rows and "<ins>&lt;b&gt;New&lt;/b&gt;</ins>" in rows
+
+    def lines(**query: str) -> list[str]:
+        return re.findall(r"airlines\.csv, (\d+)</td>", person.get(f"/imports/{batch}/log?{urlencode(query)}").text)
+
+    found = {name: lines(outcome=name) for name in ("created", "updated", "skipped", "deleted", "errors", "unprocessed")}
+    assert found == {"created": ["4"], "updated": ["2"], "skipped": ["3"], "deleted": [], "errors": ["5"], "unprocessed": []}
+    assert lines(column="name") == ["2"] and lines(outcome="errors", column="name") == []
+    assert person.get(f"/imports/{batch}/log?outcome=other").status_code == 400
+
+
 def test_again_copy_and_cancel(web: Web, person: Person) -> None:
     """Run again makes an import of the same files; a copy waits to be changed; a waiting one is cancelled at once."""
     batch = imported(web, BAD, "airlines.csv", CONTROL)

@@ -12,16 +12,18 @@ from hypothesis import given, settings, strategies as st
 
 from engine.failed import Layout
 from engine.readers import Limits
-from engine.results import HEADER, cell
+from engine.results import HEADER, OUTCOMES, cell
 from engine.searching import Wanted, matching, search
 from engine.source_rows import source_rows
 
 LIMITS = Limits(expansion_ratio=100, expanded_bytes=2**30)
 TEXTS = st.one_of(st.sampled_from(["", "a", 'quo"te', "back\\slash", "com,ma", "Error", "é", "A"]), st.text('aA",\\é ,:{}', max_size=6))
+VALUES = st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=2)
+CODES = [code for codes in OUTCOMES.values() for code in codes]
 ROWS = st.lists(
     st.tuples(
-        st.sampled_from(["Core_Created", "Core_Data_Bad"]), TEXTS, st.sampled_from(["Information", "Error"]), st.integers(1, 99),
-        st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=2), st.sampled_from(["", "7"]), st.sampled_from(["a.csv", "b.csv"]),
+        st.sampled_from(["Core_Created", "Core_Data_Bad", *CODES]), TEXTS, st.sampled_from(["Information", "Error"]), st.integers(1, 99),
+        st.one_of(VALUES, VALUES.map(lambda values: {"changed": values})), st.sampled_from(["", "7"]), st.sampled_from(["a.csv", "b.csv"]),
     ),
     max_size=12,
 )  # fmt: skip
@@ -36,14 +38,17 @@ def written(rows: list[tuple]) -> bytes:
     return HEADER + "".join(out).encode()
 
 
-@given(ROWS, TEXTS, TEXTS, st.sampled_from([None, "Error"]), st.sampled_from([None, "Core_Created"]), st.integers(1, 4), st.integers(1, 80))
+@given(
+    ROWS, TEXTS, TEXTS, st.sampled_from([None, "Error"]), st.sampled_from([None, "Core_Created"]), st.sampled_from([None, *OUTCOMES]),
+    st.integers(1, 4), st.integers(1, 80),
+)  # fmt: skip
 @settings(max_examples=200, deadline=None)
 def test_searching_finds_what_looking_finds(
-    rows: list[tuple], text: str, column: str, severity: str | None, code: str | None, most: int, cut: int
+    rows: list[tuple], text: str, column: str, severity: str | None, code: str | None, outcome: str | None, most: int, cut: int
 ) -> None:
     """Pages of any size, of results in pieces of any size, together are the rows that each filter lets through, in order."""
     log = written(rows)
-    wanted = Wanted(severity, code, column or None, text or None)
+    wanted = Wanted(severity, code, column or None, text or None, outcome)
     lines = log.splitlines(keepends=True)
     expected = [row for row in csv.reader(StringIO(log.decode(), newline="")) if wanted.lets_through(row)]
     pieces = [b"".join(lines[at : at + cut]) for at in range(0, len(lines), cut)]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from engine.ops import CREATED, DELETED, REFUSED, SKIPPED, UNCHANGED, UPDATED, Ops, Outcomes
+from collections.abc import Sequence
+
+import orjson
+
+from engine import changes
+from engine.ops import CREATED, DELETED, REFUSED, SKIPPED, UNCHANGED, UPDATED, Ops, Outcomes, Written
 from engine.target.postgresql import refusals, rowloop
 from engine.target.postgresql.finding import Finding
 
@@ -19,13 +24,21 @@ class OneByOne(Finding):
             self._cursor.execute(f"SELECT * FROM {function}() ORDER BY 1")
             rows = self._cursor.fetchall()
         outcomes = Outcomes([REFUSED] * len(ops), [""] * len(ops))
-        for op, outcome, row_id, state, message, constraint, column, detail in rows:
+        for op, outcome, row_id, state, message, constraint, column, detail, *said in rows:
             if outcome == REFUSED:
                 refused = refusals.Refused(state, message, constraint or "", column or "", detail or "")
                 outcomes.faults[op] = [refusals.fault_of(ops, op, refused)]
             elif outcome in (CREATED, UPDATED, UNCHANGED, DELETED):
                 outcomes.kinds[op], outcomes.ids[op] = outcome, row_id or ""
+                if outcome == UPDATED and ops.tells_changes:
+                    outcomes.changes[op] = self._told(ops, ops.written, *said)
             else:
                 outcomes.kinds[op] = SKIPPED if outcome[0] == rowloop.LATE_SKIPPED else REFUSED
                 outcomes.faults[op] = [refusals.fault_of_outcome(ops, op, outcome)]
         return outcomes
+
+    @staticmethod
+    def _told(ops: Ops, written: Sequence[Written], said: str) -> str:
+        """Return what the server said of a row's changes as results tell it; see sql.changes."""
+        count, found = orjson.loads(said)
+        return changes.told(ops, written, ((number - 1, old, new) for number, old, new in found), count)

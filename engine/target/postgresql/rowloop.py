@@ -13,7 +13,7 @@ from typing import Any
 from engine.ops import UNCHANGED, UPDATE, Late, Ops, Written
 from engine.plan import Action, Lookup, Missing
 from engine.tables import Kind, Table, quote
-from engine.target.postgresql.sql import differs, joined, locator, results_of
+from engine.target.postgresql.sql import changes, differs, joined, locator, results_of
 
 # What the function returns as `outcome`, beside the kinds of engine.ops.
 FORBIDDEN_FOUND, FORBIDDEN_ABSENT, AMBIGUOUS, NOT_WRITTEN, VANISHED = "F", "A", "2", "N", "V"
@@ -158,15 +158,28 @@ def _update(ops: Ops) -> str:
         f"s0.{quote(w.column.name)}{'' if w.column.kind is Kind.TEXT else '::' + w.column.sql_type} AS {quote(w.column.name)}"
         for w in ops.written
     )
+    seen, into, returning, tell = _telling(ops) if ops.tells_changes else ("", "", "", "")
     return f"""
-     SELECT {is_other} INTO is_other FROM {table.quoted} t, LATERAL (SELECT {typed} FROM (SELECT {new}) s0) s WHERE {at};
+     SELECT {is_other}{seen} INTO is_other{into} FROM {table.quoted} t, LATERAL (SELECT {typed} FROM (SELECT {new}) s0) s WHERE {at};
      IF NOT FOUND THEN {_vanished(ops)}
      ELSIF NOT is_other THEN outcome := '=';
      ELSE
-      UPDATE {table.quoted} t SET {sets} WHERE {at};
+      UPDATE {table.quoted} t SET {sets} WHERE {at}{returning};
       GET DIAGNOSTICS n = ROW_COUNT;
-      outcome := CASE WHEN n = 1 THEN 'u' ELSE '{NOT_WRITTEN}' END;
+      outcome := CASE WHEN n = 1 THEN 'u' ELSE '{NOT_WRITTEN}' END;{tell}
      END IF;"""
+
+
+def _telling(ops: Ops) -> tuple[str, str, str, str]:
+    """Return what an update must do besides to tell what it changes: see both values, take them, take what was written, and say it.
+
+    What was written is what a trigger before the update has made of it; where one record may write several rows, or a rule forbids to
+    ask, it is what the record says.
+    """
+    table = ops.entity.table
+    held, given = (f"ARRAY[{', '.join(f'{alias}.{quote(w.column.name)}::text' for w in ops.written)}]" for alias in "ts")
+    returning = "" if table.has_rewrites or table.has_children else f" RETURNING {held} INTO given"
+    return f", {held}, {given}", ", held, given", returning, f" told := {changes('held', 'given')};"
 
 
 def _delete(ops: Ops) -> str:
@@ -183,13 +196,14 @@ def function(name: str, stage_name: str, ops: Ops) -> str:
     id_of_found = " || ',' || ".join(f"r.l{n}" for n in range(1, len(ops.entity.table.primary_key) + 1)) or "''"
     late = "".join(_late(n, late) for n, late in enumerate(ops.late, 1))
     again = "state = '23505' AND r.op = 'I' AND attempt = 1" if ops.keys else "false"
+    told = ", told text" if ops.tells_changes else ""
     fatal = ", ".join(f"'{c}'" for c in (*FATAL, "42"))
     can_insert = ops.action in (Action.INSERT, Action.MERGE)
     return f"""CREATE FUNCTION {name}() RETURNS TABLE(
- o integer, outcome text, row_id text, state text, message text, constraint_name text, column_name text, detail text)
+ o integer, outcome text, row_id text, state text, message text, constraint_name text, column_name text, detail text{told})
 LANGUAGE plpgsql AS $lading$
 #variable_conflict use_column
-DECLARE r record; f record; n integer; is_other boolean; attempt integer;
+DECLARE r record; f record; n integer; is_other boolean; attempt integer; held text[]; given text[];
 BEGIN
  FOR r IN SELECT * FROM {stage_name} x ORDER BY x.o LOOP
   o := r.o; row_id := NULL; state := NULL; message := NULL; constraint_name := NULL; column_name := NULL; detail := NULL;

@@ -193,13 +193,14 @@ class PostgresSession(Comparing):
             return
         touchy = shape.touchy(columns)
         update = sql.update(stage, table, reflected)
-        if self._was_changed and not touchy:
+        if self._was_changed and not touchy and not ops.tells_changes:
             changed = [r[0] for r in self._cursor.execute(update).fetchall()]
             if len(changed) != size:
                 self._look(stage, ops, columns, [], size, expected=[])
         else:
             changed = self._look(stage, ops, columns, touchy, size, expected=None)
             if changed:
+                self._tell_changes(stage, ops, columns, rows, outcomes)
                 returned = [r[0] for r in self._cursor.execute(update).fetchall()]
                 if set(returned) != set(changed):
                     raise NotAsASet
@@ -207,6 +208,16 @@ class PostgresSession(Comparing):
         self._expect(ops, len(changed), size)
         for op in changed:
             outcomes.kinds[op if rows is None else rows[op]] = UPDATED
+
+    def _tell_changes(self, stage: str, ops: Ops, columns: Sequence[str], rows: list[int] | None, outcomes: Outcomes) -> None:
+        """Tell what is about to change in the staged rows, where that is wanted."""
+        if not ops.tells_changes:
+            return
+        by_name = {w.column.name: w for w in ops.written}
+        written = [by_name[name] for name in columns]
+        self._cursor.execute(sql.changing(stage, ops.entity.table, [w.column for w in written]))
+        for op, said in self._cursor:
+            outcomes.changes[op if rows is None else rows[op]] = self._told(ops, written, said)
 
     def _look(
         self, stage: str, ops: Ops, columns: Sequence[str], touchy: Sequence[str], size: int, expected: list[int] | None
@@ -269,6 +280,7 @@ class PostgresSession(Comparing):
             raise NotAsASet
         for op, kind, row_id in zip(rows, later.kinds, later.ids, strict=True):
             outcomes.kinds[op], outcomes.ids[op] = kind, row_id
+        outcomes.changes.update({rows[op]: told for op, told in later.changes.items()})
 
 
 def _put(outcomes: Outcomes, rows: list[int] | None, kind: str, ids: Sequence[str]) -> None:
@@ -300,5 +312,5 @@ def _only(ops: Ops, rows: list[int] | None) -> Ops:
     late = [Late(x.lookup, [narrow(k) for k in x.keys], x.written) for x in ops.late]
     return Ops(
         ops.entity, ops.action, narrow(ops.kinds), [narrow(k) for k in ops.keys], narrow(ops.found), written, late, ops.is_strict,
-        ops.waits_for_commit,
+        ops.waits_for_commit, ops.tells_changes,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.changes import RECORD_CHARS, VALUE_CHARS
 from engine.plan import Lookup
 from engine.tables import Column, Kind, Table, quote
 
@@ -137,6 +138,23 @@ def update(stage: str, table: Table, columns: Sequence[Column]) -> str:
     """Update the rows that differ, returning the numbers of their ops."""
     sets = ", ".join(f"{quote(c.name)} = s.{quote(c.name)}" for c in columns)
     return f"UPDATE {table.quoted} t SET {sets} FROM {stage} s WHERE {on_locator(table)} AND {differs(columns)} RETURNING s.o"
+
+
+def changing(stage: str, table: Table, columns: Sequence[Column]) -> str:
+    """Tell what an update is about to change: (number of the op, its changes) of the rows that differ."""
+    held, given = (f"ARRAY[{', '.join(f'{alias}.{quote(c.name)}::text' for c in columns)}]" for alias in "ts")
+    return f"SELECT s.o, {changes(held, given)} FROM {stage} s JOIN {table.quoted} t ON {on_locator(table)} WHERE {differs(columns)}"
+
+
+def changes(held: str, given: str) -> str:
+    """Return what differs between two arrays of texts: JSON, how many do, and of the first ones [number from 1, old, new], texts cut."""
+    a, b = (f"left(u.{name}, {VALUE_CHARS + 1})" for name in "ab")
+    return (
+        "(SELECT json_build_array(count(*), "
+        f"coalesce(json_agg(json_build_array(x.i, x.a, x.b) ORDER BY x.i) FILTER (WHERE x.size <= {RECORD_CHARS}), '[]'))::text "
+        f"FROM (SELECT u.i, {a} AS a, {b} AS b, sum(coalesce(length({a}), 0) + coalesce(length({b}), 0)) OVER (ORDER BY u.i) AS size "
+        f"FROM unnest({held}, {given}) WITH ORDINALITY AS u(a, b, i) WHERE u.a IS DISTINCT FROM u.b) x)"
+    )
 
 
 def delete(stage: str, table: Table) -> str:

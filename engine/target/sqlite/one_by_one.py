@@ -27,7 +27,7 @@ from engine.ops import (
 )
 from engine.plan import Missing
 from engine.target.sqlite import refusals, sql
-from engine.target.sqlite.values import column_of, id_of, is_ruled, refuse, update_values
+from engine.target.sqlite.values import column_of, id_of, is_ruled, refuse, told_changes, update_values
 
 if TYPE_CHECKING:
     from engine.target.sqlite.session import SqliteSession
@@ -73,6 +73,7 @@ class OneByOne:
 
     def _undo(self, op: int) -> None:
         self.outcomes.ids[op] = ""
+        self.outcomes.changes.pop(op, None)
         if self._needs_savepoint:
             self.connection.execute("ROLLBACK TO lading")
             self.connection.execute("RELEASE lading")
@@ -163,7 +164,8 @@ class OneByOne:
         ruled = [w for w, _, is_left in every if is_left]
         columns, given = [w.column for w in written], update_values(ruled, written, op, len(locator))
         parameters = [*locator, *values]
-        state = self.connection.execute(f"SELECT {sql.differs(columns, given)} FROM {self.table.quoted} WHERE {at}", parameters).fetchone()
+        seen = [sql.differs(columns, given), *(sql.compared(columns, given) if self.ops.tells_changes else ())]
+        state = self.connection.execute(f"SELECT {', '.join(seen)} FROM {self.table.quoted} WHERE {at}", parameters).fetchone()
         if state is None:
             raise _Refused(forbidden(self.ops, op, is_found=False))
         if not state[0]:
@@ -171,6 +173,8 @@ class OneByOne:
         done = self.connection.execute(sql.update(self.table, self.identity, columns, given), parameters)
         if done.rowcount == 0 and not self.table.has_rewrites:
             raise _Refused(fault(f.NOT_WRITTEN))
+        if self.ops.tells_changes:
+            self.outcomes.changes[op] = told_changes(self.ops, written, state[1:])
         return UPDATED
 
     def _delete(self, op: int, at: str, locator: Sequence[Any]) -> str:

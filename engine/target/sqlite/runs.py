@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.apply import forbidden
 from engine.ops import CREATED, DELETE, DELETED, INSERT, REFUSED, UNCHANGED, UPDATE, UPDATED, Ops, Outcomes, Written, plain
 from engine.target.sqlite import refusals, sql
-from engine.target.sqlite.values import column_of, id_of, is_ruled, next_rowid, refuse, update_values
+from engine.target.sqlite.values import column_of, id_of, is_ruled, next_rowid, refuse, told_changes, update_values
 
 if TYPE_CHECKING:
     from engine.target.sqlite.session import SqliteSession
@@ -49,7 +49,9 @@ class Runs:
             start = stop
 
     def can_take(self, kind: str, start: int) -> bool:
-        """Say whether the ids of new rows are known beforehand."""
+        """Say whether the ids of new rows are known beforehand; where changes are told, whether no update may change another's row."""
+        if kind == UPDATE and self.ops.tells_changes:
+            return self.table.key not in self.table.referenced_by
         if kind != INSERT:
             return True
         names = {w.column.name for w in self._left(INSERT, start)}
@@ -171,10 +173,21 @@ class Runs:
         statement = sql.update(self.table, self.ops.entity.identity, [w.column for w in written], expressions) if written else ""
         values = [by_name[w.column.name][start:stop] for w, e in zip(written, expressions, strict=True) if e.startswith("?")]
         if written:
+            told = self._changes(written, expressions, values, start, stop) if self.ops.tells_changes else {}
             self._change(statement, values, start, stop, UPDATED, UNCHANGED)
+            self.outcomes.changes.update({op: said for op, said in told.items() if self.outcomes.kinds[op] == UPDATED})
         else:
             self.outcomes.kinds[start:stop] = [UNCHANGED] * (stop - start)
             self._give_ids(start, stop, [id_of(self.table, self.ops.found[op]) for op in range(start, stop)])
+
+    def _changes(self, written: list[Written], expressions: list[str], values: list[Any], start: int, stop: int) -> dict[int, str]:
+        """Tell of the rows of a run that differ what is about to change in them."""
+        at = sql.at(self.table, self.ops.entity.identity)
+        compared = ", ".join(sql.compared([w.column for w in written], expressions))
+        statement = f"SELECT {compared} FROM {self.table.quoted} WHERE {at}"
+        rows = zip(*zip(*self.ops.found[start:stop], strict=True), *values, strict=True)
+        seen = (self.cursor.execute(statement, row).fetchone() for row in rows)
+        return {op: told_changes(self.ops, written, one) for op, one in enumerate(seen, start) if one and any(one[::3])}
 
     def _change(self, statement: str, values: list[Any], start: int, stop: int, changed: str, unchanged: str) -> None:
         """Change known rows, telling those that did change from those that did not by the number of changes so far."""

@@ -104,6 +104,11 @@ def differs(columns: Sequence[Column], values: Sequence[str]) -> str:
     return " OR ".join(f"{column} IS NOT {value}" for column, value in zip(exact, values, strict=True)) or "0"
 
 
+def compared(columns: Sequence[Column], values: Sequence[str]) -> list[str]:
+    """Return for each column three expressions: whether it differs, what it holds, what it is to hold."""
+    return [text for column, value in zip(columns, values, strict=True) for text in (differs([column], [value]), quote(column.name), value)]
+
+
 def update(table: Table, identity: Lookup | None, columns: Sequence[Column], values: Sequence[str]) -> str:
     """Update one row, if it differs."""
     sets = ", ".join(f"{quote(c.name)} = {value}" for c, value in zip(columns, values, strict=True))

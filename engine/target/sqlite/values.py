@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from engine import changes
 from engine.ops import INSERT, REFUSED, Ops, Outcomes, Written, plain
 from engine.tables import Table
 from engine.target.sqlite import refusals
@@ -67,3 +68,13 @@ def next_rowid(connection: sqlite3.Connection, quoted: str, name: str, is_autoin
 def id_of(table: Table, locator: Sequence[Any] | None) -> str:
     """Return a row's id as receipts show it."""
     return ",".join(map(plain, locator)) if locator and table.primary_key else ""
+
+
+def told_changes(ops: Ops, written: Sequence[Written], seen: Sequence[Any]) -> str:
+    """Return what changes in a row as results tell it; `seen` is what sql.compared asks for."""
+    found = [(n, _text(seen[3 * n + 1]), _text(seen[3 * n + 2])) for n in range(len(written)) if seen[3 * n]]
+    return changes.told(ops, written, found, len(found))
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else plain(value)
