@@ -88,11 +88,22 @@ def remove(engine: Engine, schema: ImportSchema, key: Key) -> None:
 
 
 def digest_named(connection: Connection, name: str, key_id: str) -> str | None:
-    """Return the control file of the schema that a key means by a name: its own, else a public one."""
+    """Return the control file of the schema that a key means by a name: its own, else a public one.
+
+    A schema of this very name is meant before one whose name differs in case and underscores.
+    """
     is_mine = import_schemas.c.key_id == key_id
-    query = select(import_schemas.c.digest).where(import_schemas.c.name == name, or_(is_mine, _IS_PUBLIC))
-    digest = connection.scalar(query.order_by(is_mine.desc(), import_schemas.c.created_at).limit(1))
-    return None if digest is None else str(digest)
+    query = select(import_schemas.c.name, import_schemas.c.digest).where(or_(is_mine, _IS_PUBLIC))
+    found = connection.execute(query.order_by(is_mine.desc(), import_schemas.c.created_at)).all()
+    for like in (str, _fold):
+        for known, digest in found:
+            if like(known) == like(name):
+                return str(digest)
+    return None
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").casefold()
 
 
 _IS_PUBLIC = import_schemas.c.restriction == Restriction.PUBLIC

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import subprocess
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from werkzeug.test import TestResponse
 
 from catalog import batches
@@ -109,6 +112,8 @@ def test_comments_are_optional(lite: Web) -> None:
     assert found is not None and found.comment == "Unnamed batch"
     listed = lite.get("/api/controls", headers={"Accept": "application/json"}).get_json()["uploads"]
     assert [(e["digest"], e["comment"]) for e in listed] == [(DIGEST, "Unnamed control file")]
+    assert send(lite, "control", file=CONTROL, comment="x" * 2001).status_code == 400
+    assert send(lite, "batch", control=DIGEST, comment="x" * 2001).status_code == 400
 
 
 def test_another_comment_is_a_second_entry(lite: Web) -> None:
@@ -166,10 +171,21 @@ def test_anothers_batch_is_not_found(lite: Web) -> None:
 
 def test_faults_of_a_control_file(lite: Web) -> None:
     """A control file with faults is 400, all of them told, and nothing of it is kept."""
-    status, text = said(send(lite, "control", file=BAD_CONTROL))
-    assert (status, text.splitlines()[0]) == (400, "Invalid control file:")
-    assert "airliners" in text and all(line.startswith("  ") for line in text.splitlines()[1:])
-    assert said(send(lite, "batch", control=hashlib.sha256(BAD_CONTROL).hexdigest()))[0] == 400
+    worse = BAD_CONTROL + b"surplus: 1\n"
+    status, text = said(send(lite, "control", file=worse))
+    first, *faults = text.splitlines()
+    assert (status, first) == (400, "Invalid control file:")
+    assert "airliners" in text and "surplus" in text and all(re.match("  line [0-9]+: [a-z]", fault) for fault in faults)
+    assert said(send(lite, "batch", control=hashlib.sha256(worse).hexdigest()))[0] == 400
+
+
+def test_a_control_file_in_json(lite: Web) -> None:
+    """A control file may be JSON, as Haplo's own are."""
+    as_json = json.dumps(yaml.safe_load(CONTROL)).encode()
+    digest = hashlib.sha256(as_json).hexdigest()
+    assert said(send(lite, "control", file=as_json)) == (200, digest)
+    batch = send(lite, "batch", control=digest).text
+    assert said(send(lite, "file", batch=batch, name="airlines.csv", file=DATA))[0] == 200
 
 
 def test_missing_parameters(lite: Web) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from io import BytesIO
@@ -206,6 +207,37 @@ def test_the_commodity_file(onkey: Web) -> None:
         }  # fmt: skip
     rows = sql(onkey.settings.target_url, "SELECT c.code, p.code FROM commodity c JOIN permission_tree p ON p.id = permission_tree_id")
     assert sorted(rows) == sorted(ROWS)
+
+
+def test_an_import_file_that_is_refused(lite_onkey: Web) -> None:
+    """All or none where no mode is said, ordered, not described: all show in the import file, and each refused row in its results."""
+    rows = "#Entity,Action,GroupOrder,code\nTrade,Insert,1,T1\nTrade,Insert,2,HAND\n"
+    form = {"file": (BytesIO(f"!Trade\n{rows}".encode()), "Night.csv"), "orderedImport": "true"}
+    number = lite_onkey.post(f"{BASE}/files/upload", form).headers["OnKey-Resource-Id"]
+    work_off(lite_onkey)
+    told = lite_onkey.get(f"{BASE}/files/{number}").get_json()["properties"]
+    assert told["createdOn"] < told["backgroundTaskStartedOn"] < told["modifiedOn"]
+    shown = {
+        "executionMode",
+        "orderedImport",
+        "backgroundTaskFailedSteps",
+        "backgroundTaskStatus",
+        "backgroundTaskName",
+        "fileName",
+        "description",
+    }
+    assert {name: told[name] for name in shown} == {
+        "executionMode": "AllOrNone", "orderedImport": True, "backgroundTaskFailedSteps": 1, "backgroundTaskStatus": "Failed",
+        "backgroundTaskName": "Import File - Night.csv", "fileName": "Night.csv", "description": "",
+    }  # fmt: skip
+    text = lite_onkey.get(f"{BASE}/files/{number}/results/download", buffered=True).text
+    _, header, taken_back, refused = csv.reader(text.splitlines())
+    assert [row[2:4] for row in (header, taken_back, refused)] == [["Information", "2"], ["Warning", "3"], ["Error", "4"]]
+    assert [row[5] for row in (taken_back, refused)] == ["", ""] and refused[1] and json.loads(refused[4])
+    items = lite_onkey.get(f"{BASE}/files/{number}/results", buffered=True).get_json()["items"]
+    assert [item["properties"]["severity"] for item in items] == ["information", "warning", "error"]
+    assert items[2]["properties"]["properties"] == [refused[4]] and items[2]["properties"]["importRecordNumber"] == 4
+    assert sql(lite_onkey.settings.target_url, "SELECT code FROM trade") == [("HAND",)]
 
 
 @pytest.mark.parametrize("path", ["/files", ""])

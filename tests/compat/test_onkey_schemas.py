@@ -117,6 +117,17 @@ def imported(web: Web, text: str, key: str) -> str:
     return found
 
 
+def test_a_schema_is_named_whatever_its_case_and_underscores(web: Web) -> None:
+    """`!` lines find a schema whose name differs in case and underscores only; one of the very name comes first, whoever made it."""
+    create(web, name="My_Import")
+    row = "Commodity,Merge,X,,,A11,\n"
+    assert "RecordCreated" in imported(web, f"!MYIMPORT\n{row}", web.key)
+    trade = "entities:\n- entity: Trade\n  input: [code]\n  mappings: [code: ]\n"
+    create(web, trade, name="myimport", restrictionLevel="Public", key=web.new_key("import"))
+    assert "UnknownEntity" in imported(web, f"!myimport\n{row}", web.key)
+    assert "RecordUnchanged" in imported(web, f"!MYIMPORT\n{row}", web.key)
+
+
 def test_change_and_delete(web: Web) -> None:
     """Name, description and YAML can be changed; a faulty one is refused; what is deleted is gone, but not from what was made with it."""
     number = create(web).headers["OnKey-Resource-Id"]
