@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import catalog
 import cli
 import logs
+import observe
 from catalog import markers
 from engine.control import compile as compile_control
 from engine.plan import Plan
@@ -56,6 +57,7 @@ BLUEPRINTS = (
     *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
+UNTOLD = {"/healthz", "/readyz", "/metrics"}  # asked all day long; traces would be of little else
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -69,7 +71,7 @@ log = logging.getLogger(__name__)
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the application from these settings, or from the environment. Nothing is connected to before the first request."""
     settings = settings or Settings.from_environment()
-    logs.configure(settings.log_format, _about)
+    logs.configure(settings.log_format, about)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY_BYTES
     app.url_map.merge_slashes = False  # else `//` would be answered with a redirect, and as a page
@@ -137,9 +139,10 @@ def say_if_spool_is_another(settings: Settings) -> None:
 def _begin() -> None:
     g.started = time.monotonic()
     replies.take_request_id()
+    g.span = observe.begin("request", request.headers.get("traceparent"))
 
 
-def _about() -> dict[str, object]:
+def about() -> dict[str, object]:
     """Return what tells a request's log lines from others': its id, its key's, and its batch's."""
     if not has_request_context():
         return {}
@@ -160,6 +163,18 @@ def _finish(reply: Response) -> Response:
         "key_id": g.key.id if "key" in g else None,
     }
     log.info("request", extra={"fields": fields})
+    _end_span(reply)
     if reply.status_code >= 400 and "wsgi.input" in request.environ:
         reply.call_on_close(partial(upload.read_on, request.environ["wsgi.input"]))
     return reply
+
+
+def _end_span(reply: Response) -> None:
+    """Tell of the request by its route: a path, and any method of somebody's own making, may be anything."""
+    rule = request.url_rule.rule if request.url_rule else None
+    g.span.name = f"{request.method} {rule}" if rule else "no route"
+    ids = {f"lading.{name}": value for name, value in about().items() if name in observe.TAGS and value is not None}
+    of_route = {"http.request.method": request.method, "http.route": rule} if rule else {}
+    g.span.attributes |= {"http.response.status_code": reply.status_code, **of_route, **ids}
+    g.span.is_failed = reply.status_code >= 500
+    observe.end(g.span, is_told=rule not in UNTOLD)

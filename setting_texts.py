@@ -180,6 +180,30 @@ def origins(text: str) -> tuple[str, ...]:
     return found
 
 
+def error_tracker(text: str) -> str:
+    """Read the address of a Sentry project, as Sentry gives it (its DSN).
+
+    >>> error_tracker("https://abc@sentry.example.org/7")
+    'https://abc@sentry.example.org/7'
+    """
+    parts = urlsplit(text)
+    is_whole = parts.scheme in ("http", "https") and parts.username and parts.hostname and _has_good_port(text)
+    if not is_whole or not re.fullmatch(r"(/[\w.-]+)*/[0-9]+", parts.path) or parts.query or parts.fragment:
+        raise ValueError("a DSN such as https://abc@sentry.example.org/7")
+    return text
+
+
+def share(text: str) -> float:
+    """Read a part of a whole.
+
+    >>> share("0.25")
+    0.25
+    """
+    if not re.fullmatch(r"0|1|[01]?\.[0-9]{1,6}", text) or not 0 <= float(text) <= 1:
+        raise ValueError("a number from 0 to 1, such as 0.25")
+    return float(text)
+
+
 def log_format(text: str) -> str:
     """Read how log lines are written."""
     if text not in ("logfmt", "json"):

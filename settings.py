@@ -17,6 +17,7 @@ from errors import SettingInvalid
 from setting_texts import (
     count,
     database,
+    error_tracker,
     hours,
     log_format,
     mail_address,
@@ -29,6 +30,7 @@ from setting_texts import (
     redis,
     seconds,
     secret,
+    share,
     size,
     spool,
     web_address,
@@ -162,6 +164,18 @@ class Settings:
     )
     event_patience_seconds: float = _setting(
         seconds, "900", "How long a webhook may take no events of records before it is disabled, so that no import waits for it for ever."
+    )
+    sentry_dsn: str | None = _setting(
+        error_tracker, None, "Where errors are told: a project of Sentry. Needs `requirements-observe.txt`.", is_secret=True
+    )
+    sentry_traces_sample_rate: float = _setting(
+        share, "0", "Which share of requests and batches Sentry is told of, for its performance pages: `1` is all."
+    )
+    otel_exporter_otlp_endpoint: str | None = _setting(
+        web_address,
+        None,
+        "Where requests and batches are told as traces: a collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`."
+        " Needs `requirements-observe.txt`. OpenTelemetry's other variables, such as `OTEL_SERVICE_NAME`, hold too.",
     )
     log_format: str = _setting(log_format, "logfmt", "How log lines are written: `logfmt` or `json`.")
 

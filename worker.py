@@ -30,6 +30,7 @@ import catalog
 import clock
 import logs
 import memory
+import observe
 from engine.target import open_target
 from jobs import carry, queues, run_batch
 from jobs.notices import Notices
@@ -143,6 +144,7 @@ class BatchWorker(Worker):
         except BaseException:
             log.exception("the fork broke off")
         finally:
+            observe.flush()
             os._exit(status)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
@@ -258,6 +260,7 @@ def main(arguments: list[str]) -> None:
     """Start the worker, or, with --sweep and the worker's name and process id, its sweep."""
     settings = Settings.from_environment()
     logs.configure(settings.log_format, carry.about)
+    observe.start(settings, carry.about)
     logging.getLogger("rq").setLevel(logging.WARNING)
     if arguments[:1] == [SWEEP]:
         sweep(settings, arguments[1], int(arguments[2]))

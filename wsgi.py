@@ -4,7 +4,8 @@ from click import get_current_context
 
 import cli
 import memory
-from app import create_app, say_if_spool_is_another
+import observe
+from app import about, create_app, say_if_spool_is_another
 from errors import LadingError
 from settings import Settings
 
@@ -13,6 +14,7 @@ memory.keep_buffers()
 if get_current_context(silent=True) is None:
     _settings = Settings.from_environment()
     app = create_app(_settings)
+    observe.start(_settings, about)
     say_if_spool_is_another(_settings)
 else:
     try:

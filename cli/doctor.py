@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 import click
 from redis.exceptions import RedisError
@@ -15,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 import catalog
 import clock
+import observe
 from catalog import keys, markers
 from cli.base import Command, Exit, json_option, put
 from engine.target import open_target
@@ -23,6 +26,7 @@ from settings import Settings
 from spool import open_spool
 
 _PROBE = b"lading doctor\n"
+CONNECT_SECONDS = 5
 _SKEW_SECONDS = 2  # clocks of processes that share leases of 30 seconds may differ by so much
 
 
@@ -169,6 +173,19 @@ def _mail(settings: Settings) -> Iterator[_Found]:
     yield Health.OK, "the server answers"
 
 
+def _observers(settings: Settings) -> Iterator[_Found]:
+    for variable, said in observe.lacking(settings).items():
+        yield Health.WRONG, f"{variable} is set, but {said}", f"Install it, or unset {variable}."
+    given = {"SENTRY_DSN": settings.sentry_dsn, "OTEL_EXPORTER_OTLP_ENDPOINT": settings.otel_exporter_otlp_endpoint}
+    for variable, address in given.items():
+        if address is not None:
+            parts = urlsplit(address)
+            with socket.create_connection((str(parts.hostname), parts.port or {"http": 80}.get(parts.scheme, 443)), CONNECT_SECONDS):
+                yield Health.OK, f"{variable}: {parts.hostname} can be reached"
+    if not any(given.values()):
+        yield Health.OK, "nothing is told: SENTRY_DSN and OTEL_EXPORTER_OTLP_ENDPOINT are unset"
+
+
 def _scratch(settings: Settings) -> Iterator[_Found]:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -181,6 +198,7 @@ def _scratch(settings: Settings) -> Iterator[_Found]:
 
 _LOOKS: dict[str, Callable[[Settings], Iterator[_Found]]] = {
     "catalog": _catalog, "target": _target, "spool": _spool, "redis": _redis, "mail": _mail,
+    "errors and traces": _observers,
     "temporary files": _scratch,
 }  # fmt: skip
 _CONNECT = {
@@ -189,5 +207,6 @@ _CONNECT = {
     "spool": "Look at SPOOL_URL, and whether this user may write there.",
     "redis": "Look at REDIS_URL, and whether it runs. Until then batches wait for the sweep.",
     "mail": "Look at SMTP_URL: host, port, user, password. Until then mails wait.",
+    "errors and traces": "Look at SENTRY_DSN and OTEL_EXPORTER_OTLP_ENDPOINT. Until then nothing is told, and imports go on.",
     "temporary files": "Set TMPDIR to a folder that this user may write to.",
 }

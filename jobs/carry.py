@@ -6,12 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+import observe
 from catalog import batches
 from catalog.batches import Claim, Counts, Ending, State, TableKey
 from engine import results, run as engine
@@ -36,6 +37,7 @@ from jobs.key_limits import KeyLimits
 from jobs.lease import Heart
 from jobs.order import order_of
 from jobs.plans import Plans
+from observe import Span
 from settings import Settings
 from spool import Spool
 
@@ -104,7 +106,8 @@ def carry(means: Means, claim: Claim) -> Claim | None:
     """
     _carried.update(batch_id=claim.batch_id, run=claim.run)
     try:
-        return _Carrier(means, claim).carry()
+        with observe.spanning("batch") as span:
+            return _Carrier(means, claim, span).carry()
     except LeaseLost as lost:
         log.warning("batch %d: stopped, it goes on elsewhere: %s", claim.batch_id, lost)
         return None
@@ -114,8 +117,11 @@ def carry(means: Means, claim: Claim) -> Claim | None:
 
 
 class _Carrier:
-    def __init__(self, means: Means, claim: Claim) -> None:
+    def __init__(self, means: Means, claim: Claim, span: Span) -> None:
         self._means, self._claim, self._lease = means, claim, means.heart.hold(claim)
+        self._span = span
+        span.name = f"batch {claim.options.mode}"
+        span.attributes |= {"lading.batch_id": claim.batch_id, "lading.run": claim.run, "lading.attempt": claim.attempts}
         self._order: RunOrder | None = None
         self._held: set[TableKey] = set()
         self._allowed = Allowed()
@@ -180,6 +186,7 @@ class _Carrier:
     def _attempt(self, should_stop: Callable[[], Stop | None]) -> Ending | None:
         means, claim = self._means, self._claim
         plan = means.plans.get(claim.control)
+        self._span.attributes |= {"lading.control": plan.name or claim.control}
         self._held = set(plan.tables)
         self._allowed = means.limits.of(claim.key_id)
         self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks, self._allowed)
@@ -264,6 +271,7 @@ class _Carrier:
 
     def _hand_back(self, tables: Iterable[TableKey] = (), is_counted: bool = True, trouble: str = "") -> None:
         means, claim = self._means, self._claim
+        self._span.attributes["lading.state"] = "handed back"
         if batches.hand_back(
             means.catalog, claim.batch_id, claim.fence, tables=tuple(tables), is_counted=is_counted, status_msg=trouble and trouble + AGAIN
         ):
@@ -272,6 +280,7 @@ class _Carrier:
     def _end(self, ending: Ending) -> Claim | None:
         """Say how the run ended, only now that its rows and its results are durable, and claim the next batch in the same breath."""
         means, claim, following = self._means, self._claim, None
+        self._tell_of(ending)
         if means.is_stopping() or not means.is_draining:
             is_ended = batches.finish(
                 means.catalog, claim.batch_id, claim.fence, **{f.name: getattr(ending, f.name) for f in fields(ending)}
@@ -287,6 +296,13 @@ class _Carrier:
         else:
             log.warning("batch %d: its lease (fence %d) was lost before its end", claim.batch_id, claim.fence)
         return following
+
+    def _tell_of(self, ending: Ending) -> None:
+        counts = {f"lading.{name}": value for name, value in asdict(ending.counts).items()}
+        self._span.attributes |= {"lading.state": ending.state.value, **counts}
+        if ending.code:
+            self._span.attributes["lading.code"] = ending.code
+        self._span.is_failed = ending.state is State.FAILED
 
     def _clear(self) -> None:
         # Where a backup is being made, it stays until a later worker clears up: the catalog's copy may say that the run goes on.
