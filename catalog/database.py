@@ -13,11 +13,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.types import TypeDecorator
 
+import links
 from errors import LadingError
 
 SCHEMA = "lading"  # of our tables on PostgreSQL; on SQLite they have a file of their own
 BUSY_SECONDS = 10
 WAL_PAUSE_SECONDS = 0.01
+IDLE_SECONDS = 15  # a transaction on PostgreSQL that has no next statement for so long is of a process that is stopped or cut off
 _OPTIONS = {"preserve_rowcount": True}  # else an INSERT ... ON CONFLICT does not tell whether it did anything
 _READING = {"lading_is_reading": True}
 _QUEUE_LOCK = 0x1AD1_0001  # the advisory lock that stands for the queue; any number that is ours alone does
@@ -57,7 +59,13 @@ def connect(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() in ("postgresql", "postgres"):
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, execution_options=_OPTIONS)
+        engine = create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            execution_options=_OPTIONS,
+            connect_args=links.options(parsed.query),
+        )
+        event.listen(engine, "connect", _prepare_postgresql)
     else:
         translate: dict[str, str | None] = {SCHEMA: None}
         engine = create_engine(
@@ -67,6 +75,12 @@ def connect(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     _guard_forks(engine)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # The queue's lock, held by a machine that is no longer heard, would stop every claim.
+    connection.execute(links.on_server(IDLE_SECONDS))
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

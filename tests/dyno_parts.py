@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ class Dyno:
     config: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
     logs: list[Path] = field(default_factory=list)
+    before: tuple[str, ...] = ()  # words of a command that runs the process
 
     def start(self) -> None:
         """Start it on an empty disk, with the code as it is checked out."""
@@ -52,7 +55,7 @@ class Dyno:
         }
         self.logs.append(self.folder.parent / f"{self.name}.{len(self.logs)}.log")
         with self.logs[-1].open("wb") as log:
-            command = ["sh", "-c", f"exec {PROCESSES[self.name.partition('.')[0]]}"]
+            command = [*self.before, "sh", "-c", f"exec {PROCESSES[self.name.partition('.')[0]]}"]
             # A session of its own, so that SIGTERM can be sent to all that is in it, as platforms do.
             self.process = subprocess.Popen(
                 command, cwd=app, env=own | self.config, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
@@ -90,6 +93,18 @@ def _lives(group: int) -> bool:
             if int(words[2]) == group and words[0] not in "ZX":
                 return True
     return False
+
+
+def ask(address: str, key: str = "", data: bytes | None = None) -> tuple[int, str]:
+    """Send a request; return status and text, (0, why) where nobody answers."""
+    headers = {"Authorization": f"apikey {key}", "Content-Type": "text/csv"} if key else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+    except OSError as nobody:
+        return 0, str(nobody)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -49,11 +50,11 @@ class ObjectStore:
         }  # fmt: skip
 
 
-def _command(folder: Path, ports: dict[str, int]) -> list[str]:
+def _command(folder: Path, ports: dict[str, int], address: str) -> list[str]:
     weed = Path(sys.executable).parent / "weed"
     flags = [f"-{name}={port}" for name, port in ports.items()]
     return [
-        str(weed), "-logtostderr=true", "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}",
+        str(weed), "-logtostderr=true", "server", "-s3", "-ip=127.0.0.1", f"-ip.bind={address}", f"-dir={folder}",
         f"-s3.config={folder / 's3.json'}", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
         "-master.volumeSizeLimitMB=64", "-volume.max=0",
         *flags,
@@ -61,8 +62,8 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
 
 
 @contextmanager
-def running() -> Iterator[ObjectStore]:
-    """Start a server, and stop it at the end."""
+def running(address: str = "127.0.0.1") -> Iterator[ObjectStore]:
+    """Start a server that listens on an address of this machine, and stop it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="lading-s3-"))
     (folder / "s3.json").write_text(json.dumps(_IDENTITIES))
     names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
@@ -71,12 +72,14 @@ def running() -> Iterator[ObjectStore]:
         if (port := free_port()) not in ports.values():
             ports[names[len(ports)]] = port
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(_command(folder, ports), stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent)
+        process = subprocess.Popen(
+            _command(folder, ports, address), stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
+        )
     try:
         wait_until(lambda: _answers(ports["s3.port"]), process, "SeaweedFS", 90)
         yield ObjectStore(ports["s3.port"], folder)
     finally:
-        stop(process)
+        stop(process, with_signal=signal.SIGKILL)  # in order takes it ten seconds, for readers that there are none of
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -19,7 +17,7 @@ from dev.servers import free_port
 from dev.stack import ROOT
 from jobs import queues
 from settings import Settings
-from tests.dyno_parts import PROCESSES, STOP_SECONDS, Dyno, tls_before
+from tests.dyno_parts import PROCESSES, STOP_SECONDS, Dyno, ask, tls_before
 from tests.jobs_parts import CONTROL, Site, wait_for
 
 ROWS = b"code,size\n" + b"".join(b"c%d,%d\n" % (n, n) for n in range(1500))
@@ -48,18 +46,6 @@ def site(request: pytest.FixtureRequest, pg_database: str, tmp_path: Path, redis
         made.store_control(CONTROL, [("public", "things")], "things")
         yield made
         made.close()
-
-
-def ask(address: str, key: str = "", data: bytes | None = None) -> tuple[int, str]:
-    """Send a request; return status and text, (0, why) where nobody answers."""
-    headers = {"Authorization": f"apikey {key}", "Content-Type": "text/csv"} if key else {}
-    try:
-        with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as refused:
-        return refused.code, refused.read().decode()
-    except OSError as nobody:
-        return 0, str(nobody)
 
 
 def test_imports_go_on_across_restarts(site: Site, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+import links
 from engine import ledger, locks, outbox
 from engine.ledger import Dialect, LedgerEntry
 from engine.ledger_holder import this_process
@@ -208,8 +209,9 @@ class _Postgres(Target):
         import psycopg
 
         try:
-            connection = psycopg.connect(self.url, autocommit=True)
-            connection.execute(f"SET lock_timeout = {locks.LOCK_SECONDS * 1000:.0f}".encode())
+            given = psycopg.conninfo.conninfo_to_dict(self.url)
+            connection = psycopg.connect(self.url, autocommit=True, **links.options(given))
+            connection.execute(f"SET lock_timeout = {locks.LOCK_SECONDS * 1000:.0f}; {links.on_server()}".encode())
             return connection
         except psycopg.OperationalError as error:
             raise TargetUnavailable(f"PostgreSQL: {str(error).strip()}") from error
