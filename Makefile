@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 pytho
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(if $(UPGRADE),--upgrade)
 
-.PHONY: help run demo test test-all contract crash fuzz soak guards lint format bench browser pictures docs lock clean
+.PHONY: help run demo test test-all contract crash fuzz soak guards lint format bench browser promtool pictures docs lock clean
 
 help: ## list these commands
 	@grep -hE '^[a-z.][a-z.-]*:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -52,6 +52,12 @@ fuzz: .venv/.installed ## feed readers, converters and control files with made-u
 
 browser: ## install the browser that the tests of the pages need, where there is none (Debian: as root)
 	@command -v "$${CHROMIUM:-chromium}" chromium-browser google-chrome >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+
+promtool: .venv/.installed ## fetch Prometheus's promtool, which the tests of the alerts need, where there is none (Debian)
+	@command -v promtool $(BIN)/promtool >/dev/null || { folder=$$(mktemp -d) && cd $$folder \
+	  && { apt-get download -qq prometheus 2>/dev/null || { apt-get update -qq && apt-get download -qq prometheus; } } \
+	  && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > $(CURDIR)/$(BIN)/promtool \
+	  && chmod +x $(CURDIR)/$(BIN)/promtool && rm -r $$folder; }
 
 pictures: .venv/.installed ## take the pictures of the pages that the docs show
 	PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/test_pages_browser.py

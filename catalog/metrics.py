@@ -1,4 +1,7 @@
-"""Figures of the whole installation, counted in the catalog when they are asked for: it is the truth, whichever process answers."""
+"""Figures of the whole installation, counted in the catalog when they are asked for: it is the truth, whichever process answers.
+
+What has not happened yet is told as 0: an alert on an increase would miss the first of a figure that was not there before.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Float, and_, case, cas
 
 import clock
 from catalog.database import UtcDateTime, reading
-from catalog.states import State
+from catalog.notices import Kind, Progress
+from catalog.states import Mode, State
 from catalog.tables import batch_files, batches, deliveries, files, runs, tallies, uploads
 
 RUN_BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)  # seconds
@@ -82,12 +86,12 @@ def _of_batches(connection: Connection) -> Iterator[Family]:
 
 def _of_runs(connection: Connection, where: ColumnElement[bool]) -> Iterator[Family]:
     sums = [func.coalesce(func.sum(runs.c[name]), 0).label(name) for name in _OUTCOMES]
-    by_mode = connection.execute(select(runs.c.mode, *sums).where(where).group_by(runs.c.mode).order_by(runs.c.mode)).all()
-    records = [Sample(int(getattr(row, name)), {"mode": row.mode, "outcome": name}) for row in by_mode for name in _OUTCOMES]
+    by_mode = {row.mode: row for row in connection.execute(select(runs.c.mode, *sums).where(where).group_by(runs.c.mode))}
+    records = [Sample(int(getattr(by_mode.get(mode), name, 0)), {"mode": mode, "outcome": name}) for mode in Mode for name in _OUTCOMES]
     yield Family("lading_records_total", "counter", "Records by what became of them.", records)
     ended = select(runs.c.mode, runs.c.state, func.count().label("many")).where(where, runs.c.state.in_(_ENDS))
-    rows = connection.execute(ended.group_by(runs.c.mode, runs.c.state).order_by(runs.c.mode, runs.c.state)).all()
-    ends = [Sample(row.many, {"mode": row.mode, "state": row.state}) for row in rows]
+    found = {(row.mode, row.state): row.many for row in connection.execute(ended.group_by(runs.c.mode, runs.c.state))}
+    ends = [Sample(found.get((mode, state), 0), {"mode": mode, "state": state}) for mode in Mode for state in _ENDS]
     yield Family("lading_runs_total", "counter", "Runs that have ended, by how.", ends)
     taken = connection.scalar(select(func.coalesce(func.sum(runs.c.takeovers), 0)).where(where))
     about = "Leases that ran out, so that another worker took the batch over."
@@ -141,6 +145,6 @@ def _of_bytes(connection: Connection) -> Iterator[Family]:
 
 def _of_deliveries(connection: Connection) -> Iterator[Family]:
     query = select(deliveries.c.kind, deliveries.c.state, func.count().label("many")).group_by(deliveries.c.kind, deliveries.c.state)
-    rows = connection.execute(query.order_by(deliveries.c.kind, deliveries.c.state)).all()
-    found = [Sample(row.many, {"kind": row.kind, "state": row.state}) for row in rows]
-    yield Family("lading_deliveries", "gauge", "Mails and requests to webhooks, by how far they are.", found)
+    found = {(row.kind, row.state): row.many for row in connection.execute(query)}
+    many = [Sample(found.get((kind, state), 0), {"kind": kind, "state": state}) for kind in Kind for state in Progress]
+    yield Family("lading_deliveries", "gauge", "Mails and requests to webhooks, by how far they are.", many)

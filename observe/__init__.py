@@ -10,6 +10,7 @@ when it first has something to tell, and so does a fork, since threads and conne
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
@@ -115,6 +116,7 @@ def start(settings: Settings, about: Callable[[], Mapping[str, object]] = dict) 
         raise SettingInvalid(f"{variable} is set, but {said}")
     if any(getattr(settings, name) for name in _RECEIVERS):
         _state.settings = settings
+        atexit.register(flush)  # a fork, which ends without it, flushes by itself
         logging.getLogger().addHandler(_Faults(about))
         for sender in _SENDERS:  # one line says that a receiver does not answer, not one for each time it was tried
             logging.getLogger(sender).setLevel(logging.ERROR)
@@ -126,6 +128,7 @@ def stop() -> None:
     for handler in [h for h in root.handlers if isinstance(h, _Faults)]:
         root.removeHandler(handler)
     _state.settings = _state.receivers = None
+    atexit.unregister(flush)
 
 
 def lacking(settings: Settings) -> dict[str, str]:
