@@ -20,6 +20,7 @@ from engine.plan import Plan
 from engine.target import Target, open_target
 from errors import LadingError, TargetUnavailable
 from jobs import queues
+from jobs.trial import Trials
 from pages.site import site
 from routes import (
     Parts,
@@ -42,6 +43,7 @@ from routes import (
     schedule,
     status,
     templates,
+    trial,
     upload,
     webhooks,
 )
@@ -52,8 +54,8 @@ from spool import open_spool
 R = TypeVar("R")
 
 BLUEPRINTS = (
-    control.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes, status.routes,
-    results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, metrics.routes, api_docs.routes,
+    control.routes, trial.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes,
+    status.routes, results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, metrics.routes, api_docs.routes,
     *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
@@ -107,6 +109,7 @@ def wire(settings: Settings) -> Parts:
         waiters=BoundedSemaphore(settings.web_threads // 2),
         tables=lambda: _of_target(target, target.tables),
         values_of=lambda table, column, most: _of_target(target, lambda: target.values_of(table, column, most)),
+        try_sample=Trials(settings.target_url, settings.max_control_bytes).run,
         check_target=lambda: _of_target(target, lambda: target.tables().names()),
         close_target=target.close,
     )

@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from cli.base import Exit, Group, json_option, opened_target, put, say
 from engine.control import compile as compile_control, snapshot
 from engine.control.generate import generated_control
+from engine.readers import FileRefused
 from engine.tables import Tables
 from errors import ControlFileInvalid, Problem, Refusal
+from jobs import trial
 from schemas import control as control_files
 from settings import Settings
 
@@ -40,6 +43,24 @@ def group(settings: Settings) -> click.Group:
                 raise click.exceptions.Exit(Exit.FAILED) from invalid
         names = [name if schema is None else f"{schema}.{name}" for schema, name in plan.tables]
         put(is_json, {"faults": [], "tables": names}, f"no faults; it writes to: {', '.join(names)}")
+
+    @made.command("try")
+    @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+    @click.argument("sample", type=click.File("rb"))
+    @click.option("--name", default="", help="Which of the control file's files the sample is; otherwise what it is called, or the first.")
+    @json_option
+    def try_on(file: Path, sample: BinaryIO, name: str, is_json: bool) -> None:
+        """Print what the first records of a sample would become. Nothing is written; the target is asked for the rows that exist."""
+        text = file.read_bytes().decode("utf-8", "replace")
+        task = trial.Task(text, name, Path(sample.name).name, True, max_control_bytes=settings.max_control_bytes)
+        with opened_target(settings) as target:
+            try:
+                told = trial.as_reply(trial.tried(task, sample, target))
+            except ControlFileInvalid as invalid:
+                raise click.ClickException("\n".join(map(str, invalid.problems))) from invalid
+            except FileRefused as refused:
+                raise click.ClickException(refused.message) from refused
+        put(is_json, told, "\n".join(record["text"] for record in told["records"]))
 
     @made.command("generate")
     @click.argument("table")

@@ -41,14 +41,14 @@ def apply(
     verdicts = Verdicts([REFUSED] * len(chunk), [""] * len(chunk), dict(chunk.faults))
     hints = Hints(session)
     for block, ready in zip(chunk.blocks, converted, strict=True):
-        step = _Step(session, resolver, hints, chunk.file, block, ready.faults)
+        step = Step(session, resolver, hints, chunk.file, block, ready.faults)
         ops = step.prepare(ready)
         ops.waits_for_commit, ops.tells_changes = waits_for_commit, tells_changes
         _apply_block(step, ops, verdicts)
     return verdicts
 
 
-def _apply_block(step: _Step, ops: Ops, verdicts: Verdicts) -> None:
+def _apply_block(step: Step, ops: Ops, verdicts: Verdicts) -> None:
     outcomes = step.session.write(ops) if len(ops) else None
     positions = step.block.positions
     for row, faults in step.faults.items():
@@ -71,7 +71,7 @@ def _apply_block(step: _Step, ops: Ops, verdicts: Verdicts) -> None:
     verdicts.changes.update({taken[op]: told for op, told in outcomes.changes.items()})
 
 
-class _Step:
+class Step:
     """One block on its way from converted columns to ops."""
 
     def __init__(self, session: Session, resolver: Resolver, hints: Hints, file: int, block: Block, faults: dict[int, list[Fault]]) -> None:

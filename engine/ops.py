@@ -82,6 +82,9 @@ class Session(Protocol):
     def begin(self, run: str, fence: int, is_strict_constraints: bool = True) -> None:
         """Begin a transaction and check the fence (LeaseLost). With strict constraints deferrable ones are checked at once."""
 
+    def begin_reading(self, statement_seconds: float) -> None:
+        """Begin a transaction in which nothing is written; where a server runs the statements, none of them for longer than this."""
+
     def add_ledger(self, entry: LedgerEntry) -> None:
         """Write a chunk's ledger row, in the transaction of its rows."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from flask import Blueprint, redirect, request, url_for
@@ -16,13 +19,20 @@ from errors import ControlFileInvalid, Problem, Refusal
 from pages import forms
 from pages.looks import page
 from pages.session import signed_in
-from routes import file, parts, templates
+from routes import file, parts, templates, trial
 from routes.auth import caller
 from routes.control import is_named_for_caller, store_control, usable_control
 from schemas.requests import Request, Text
 
 routes = Blueprint("controls", __name__, url_prefix="/controls")
 
+_WORDS = {
+    "create": "create", "update": "update if it differs", "delete": "delete", "refuse": "refused", "skip": "skipped", "read": "read",
+}  # fmt: skip
+_MEANS = {
+    "null": "empty", "default": "the column's default", "kept": "as it is", "masked": "masked", "fault": "at fault",
+    "later": "what an earlier record makes",
+}  # fmt: skip
 _NEW = """\
 # What there is to say is told in the reference of control files; faults stand beside it as you type.
 name:
@@ -119,13 +129,35 @@ def save() -> ResponseReturnValue:
     return redirect(url_for("pages.controls.show", name=digest), 303)
 
 
-def _checked(text: str) -> dict[str, Any]:
-    """Return a text and what is wrong with it as a control file."""
+@routes.post("/-/try")
+@signed_in("import", "control")
+def try_draft() -> ResponseReturnValue:
+    """Tell what the records of a sample would become with what stands in the editor."""
     try:
-        parts().compile(text.replace("\r\n", "\n").encode(errors="replace"))
+        found = trial.tried()
+    except Refusal as refusal:
+        return page("tried.html", trouble=str(refusal), tried=None)
+    groups = [(entity, list(records)) for entity, records in groupby(found["records"], key=itemgetter("entity"))]
+    counts = Counter(record["operation"] for record in found["records"]).items()
+    return page(
+        "tried.html", trouble=None, tried=found, tables=[_table(*group) for group in groups], words=_WORDS, means=_MEANS, counts=counts
+    )
+
+
+def _table(entity: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the records of one entity as a table has them: each with a cell, or none, for every column."""
+    columns = list(dict.fromkeys(cell["column"] for record in records for cell in record["cells"]))
+    rows = [(record, [{c["column"]: c for c in record["cells"]}.get(column) for column in columns]) for record in records]
+    return {"entity": entity, "of": next((record["table"] for record in records), ""), "columns": columns, "rows": rows}
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """Return a text, what is wrong with it as a control file, and the files that it names where nothing is."""
+    try:
+        plan = parts().compile(text.replace("\r\n", "\n").encode(errors="replace"))
     except ControlFileInvalid as faults:
-        return {"text": text, "faults": faults.problems}
-    return {"text": text, "faults": list[Problem]()}
+        return {"text": text, "faults": faults.problems, "names": list[str]()}
+    return {"text": text, "faults": list[Problem](), "names": list(plan.files)}
 
 
 def _may_write() -> bool:

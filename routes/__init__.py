@@ -27,6 +27,7 @@ class Parts:
     waiters: BoundedSemaphore  # the requests that may wait for batches; each holds a thread, and some must be left for the others
     tables: Callable[[], Tables]  # of the target; raises TargetUnavailable
     values_of: ValuesOf  # of a column of the target, where there are few
+    try_sample: Callable[..., dict[str, Any]]  # see jobs.trial.Trials.run
     check_target: Callable[[], object]  # raises what is wrong with the target
     close_target: Callable[[], None]
 

@@ -46,7 +46,7 @@ def take_control(schema: Schema) -> ResponseReturnValue:
     """Do so with a form whose text fields (comment, name) are of this shape."""
     if caller().control_names is not None:
         raise Refusal(403, "key_limited", "This key is limited to some control files, so it may not upload others.")
-    memory = _Memory()
+    memory = InMemory()
     with receive_form(request, cast(Spool, memory), parts().settings.max_control_bytes + _FORM_BYTES) as upload:
         if upload.receiver is None:
             raise Refusal(
@@ -153,13 +153,13 @@ def is_named_for_caller(name: str) -> bool:
     return limited is None or name in limited
 
 
-class _Memory:
+class InMemory:
     """Stands in for the spool while a form is read: a control file is small, and is stored only once it has proved right."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
-    def receive(self, _max_bytes: int | None = None) -> "_Memory":
+    def receive(self, _max_bytes: int | None = None) -> "InMemory":
         """Take the form's one file."""
         return self
 

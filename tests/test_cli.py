@@ -164,6 +164,23 @@ def test_a_control_file_is_checked_against_the_target(settings: Settings, target
     assert not Path(settings.catalog_url.removeprefix("sqlite:///")).exists()
 
 
+def test_a_control_file_is_tried_on_a_sample(settings: Settings, target_url: str, tmp_path: Path) -> None:
+    """`control try` prints what each record would become; faults of the control file, and a sample that cannot be read, end it with 1."""
+    sql(target_url, "CREATE TABLE item (code text PRIMARY KEY)")
+    good, bad, sample = tmp_path / "good.yaml", tmp_path / "bad.yaml", tmp_path / "sample.csv"
+    good.write_text(GOOD, encoding="utf-8")
+    bad.write_text(BAD, encoding="utf-8")
+    sample.write_text("Item,Insert,A\nItem,Insert,\n", encoding="utf-8")
+    told = run(settings, "control", "try", str(good), str(sample))
+    assert told.exit_code == 0, told.output
+    created, refused = told.stdout.splitlines()
+    assert created == "1\tcreate\tItem\tcode=A" and refused.startswith("2\trefuse\tItem\t")
+    assert sql(target_url, "SELECT count(*) FROM item") == [(0,)]
+    for control, name, said in ((bad, "", "line 3"), (good, "x.xlsx", "no XLSX workbook")):
+        failed = run(settings, "control", "try", str(control), str(sample), *(["--name", name] if name else []))
+        assert failed.exit_code == 1 and said in failed.stderr
+
+
 def test_the_commands_hang_on_flask(tmp_path: Path) -> None:
     """Run as users run them, `flask db upgrade` and `flask key create` print nothing but the key."""
     env = os.environ | {"TARGET_URL": f"sqlite:///{tmp_path}/t.db", "CATALOG_URL": f"sqlite:///{tmp_path}/c.db"}

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from dev import demo
 from dev.stack import ROOT, Stack
-from tests.browser_parts import Visitor, browser
+from tests.browser_parts import SCHEMES, WIDTHS, Visitor, browser
 from tests.docs_parts import service
 
 PICTURES = Path(os.environ["PICTURES"]) if "PICTURES" in os.environ else None  # where they are to be kept, for the docs
@@ -150,7 +150,7 @@ def first_pass(visitor: Visitor, data: str, folder: Path) -> None:
     file = folder / "airlines.csv"
     file.write_text(data)
     page = visitor.go("/import")
-    page.get_by_label("Control file").select_option("airlines")
+    page.get_by_label("Control file", exact=True).select_option("airlines")
     page.get_by_role("button", name="Go on to the files").click()
     page.get_by_label("File, or drop it here").set_input_files(file)
     page.get_by_role("button", name="Send the file").click()
@@ -167,7 +167,7 @@ def test_a_known_file_is_not_sent_again(visitor: Visitor, imported: str, tmp_pat
     large.write_text("carrier,name\n" + "".join(f"{n},{'x' * 90}\n" for n in range(1000)))
     sent = []
     for _ in range(2):
-        visitor.go("/import").get_by_label("Control file").select_option("airlines")
+        visitor.go("/import").get_by_label("Control file", exact=True).select_option("airlines")
         visitor.page.get_by_role("button", name="Go on to the files").click()
         visitor.page.get_by_label("File, or drop it here").set_input_files(large)
         with visitor.page.expect_response(lambda reply: reply.request.method == "POST") as reply:
@@ -181,7 +181,7 @@ def test_a_known_file_is_not_sent_again(visitor: Visitor, imported: str, tmp_pat
 def test_the_editor_tells_faults_as_one_types(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path) -> None:
     """Faults stand beside the editor with their lines as one types; what has none is stored, and its versions can be compared."""
     page = visitor.go("/controls/-/edit?table=airlines")
-    editor = page.get_by_label("Control file")
+    editor = page.get_by_label("Control file", exact=True)
     expect(page.get_by_text("No faults.")).to_be_visible()
     good = editor.input_value()
     editor.fill(good.replace("Merge", "Mrge"))
@@ -202,6 +202,30 @@ def test_the_editor_tells_faults_as_one_types(visitor: Visitor, imported: str, p
     expect(page.locator(".diff .added")).to_have_count(2)
     visitor.check_in_all_looks(page.url.removeprefix(visitor.stack.address), "control-file", tmp_path)
     visitor.check_in_all_looks("/controls/-/edit?table=airlines", "editor", pictures)
+
+
+def test_trying_a_sample_in_the_editor(visitor: Visitor, imported: str, pictures: Path, tmp_path: Path) -> None:
+    """What stands in the editor is tried on lines that are pasted, or on a file; each record tells what it would become, and why not."""
+    page = visitor.go("/controls/-/edit?table=airlines")
+    page.get_by_label("A few lines of the data").fill("carrier,name\nAA,American Airlines Inc.\nZZ,Zed\n,nobody\n")
+    for scheme, width in zip(SCHEMES, reversed(WIDTHS), strict=True):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size({"width": width, "height": 800})
+        page.get_by_role("button", name="Try it").click()
+        expect(page.locator("#tried .state")).to_have_text(["update if it differs", "create", "refused"])
+        visitor.check()
+        page.screenshot(path=pictures / f"trial-{scheme}-{width}.png", full_page=True)
+    sample = tmp_path / "airlines.csv"
+    sample.write_text("carrier,name\nYY,Why\n")
+    page.get_by_label("A few lines of the data").fill("")
+    page.get_by_label("Sample file").set_input_files(sample)
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator("#tried .state")).to_have_text(["create"])
+    editor = page.get_by_label("Control file", exact=True)
+    editor.fill(editor.input_value().replace("Merge", "Mrge"))
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator("#tried")).to_contain_text("line 3: files")
+    visitor.check()
 
 
 @pytest.mark.parametrize("name", ["import", "controls", "files", "keys", "notices", "system"])

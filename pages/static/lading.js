@@ -1,4 +1,4 @@
-// What the pages do in the browser besides htmx. Without it they still work; only copying and the progress of uploads are lost.
+// What the pages do in the browser besides htmx. Without it they still work; only copying, the progress of uploads and trying samples are lost.
 "use strict";
 
 document.addEventListener("click", async (event) => {
@@ -82,12 +82,12 @@ document.addEventListener("change", (event) => {
 
 for (const kind of ["dragover", "drop"]) {
   document.addEventListener(kind, (event) => {
-    const form = event.target.closest?.("[data-uploads]");
+    const form = event.target.closest?.("[data-uploads], [data-drops]");
     if (!form) return;
     event.preventDefault();
     if (kind === "dragover" || !event.dataTransfer.files.length) return;
     form.elements.file.files = event.dataTransfer.files;
-    chooseByName(form);
+    if (form.matches("[data-uploads]")) chooseByName(form);
   });
 }
 

@@ -15,7 +15,7 @@ from engine.plan import Lookup, Text
 from engine.tables import Kind, quote
 from engine.target.postgresql import sql
 from engine.target.postgresql.copytext import literal
-from engine.target.postgresql.transaction import Transaction
+from engine.target.postgresql.transaction import BEGIN_READING, Transaction
 
 # Kinds whose converters leave the last word to the database: a key of theirs may fail to be cast.
 _UNSURE = {Kind.OTHER, Kind.ARRAY, Kind.INTERVAL, Kind.JSON, Kind.TIME_TZ}
@@ -34,6 +34,12 @@ class Finding(Transaction):
         """See Session.begin."""
         self._all_keys.clear()
         super().begin(run, fence, is_strict_constraints)
+
+    def begin_reading(self, statement_seconds: float) -> None:
+        """See Session.begin_reading."""
+        self._all_keys.clear()
+        with self._unless_about_data():
+            self._several.execute(f"{BEGIN_READING}SET LOCAL statement_timeout = {statement_seconds * 1000:.0f}")
 
     def find(self, lookup: Lookup, keys: list[Text]) -> Found:
         """See Session.find."""

@@ -21,7 +21,9 @@ _SETTINGS = (
     "SET extra_float_digits = 1; "
     "SET jit = off; SET client_min_messages = error; SET standard_conforming_strings = on; SET client_encoding = 'UTF8'"
 )
-_BEGIN = "BEGIN; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
+_PLANNER = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
+_BEGIN = f"BEGIN; {_PLANNER}"
+BEGIN_READING = f"BEGIN READ ONLY; {_PLANNER}"
 
 
 MOST_MADE = 200  # temporary tables and functions on one connection

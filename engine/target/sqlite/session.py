@@ -60,6 +60,12 @@ class SqliteSession:
             ledger.check_fence(self.connection, run, fence, "sqlite")
         self._run, self._is_strict = run, is_strict_constraints
 
+    def begin_reading(self, statement_seconds: float) -> None:
+        """See Session.begin_reading. Temporary tables may be filled, which are no part of the database."""
+        self._all_keys.clear()
+        with self._or_unavailable():
+            self.connection.execute("BEGIN")
+
     def _give_way(self, run: str) -> None:
         """Between two chunks of a run leave the write lock free for long enough that whoever waits for it gets it."""
         if run == self._run:
