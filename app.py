@@ -31,6 +31,7 @@ from routes import (
     compat,
     control,
     cors,
+    drift,
     fields,
     file,
     handle,
@@ -54,7 +55,7 @@ from spool import open_spool
 R = TypeVar("R")
 
 BLUEPRINTS = (
-    control.routes, trial.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes,
+    control.routes, trial.routes, drift.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes,
     status.routes, results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, metrics.routes, api_docs.routes,
     *compat.BLUEPRINTS, site,
 )  # fmt: skip

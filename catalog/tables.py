@@ -89,6 +89,15 @@ control_moves = Table(
     Column("moved_at", UtcDateTime, nullable=False),  # the first time
 )
 
+# The target's tables as a control file was last checked against them: see engine.control.drift. Apart, since it may be long.
+control_shapes = Table(
+    "control_shapes",
+    metadata,
+    Column("digest", String, ForeignKey(controls.c.digest), primary_key=True),
+    Column("shape", JSON, nullable=False),
+    Column("checked_at", UtcDateTime, nullable=False),
+)
+
 files = Table(
     "files",
     metadata,

@@ -118,6 +118,36 @@ def _target(settings: Settings) -> Iterator[_Found]:
         target.close()
 
 
+def _controls(settings: Settings) -> Iterator[_Found]:
+    from catalog import shapes
+    from engine.control import compile as compile_control
+    from engine.control.drift import MOST, standings
+    from schemas.control import parse
+
+    engine, target = catalog.connect(settings.catalog_url), open_target(settings.target_url)
+    store = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes)
+
+    def text_of(digest: str) -> bytes:
+        with store.open(digest) as stored:
+            return stored.read()
+
+    try:
+        seen, tables = shapes.seen(engine, MOST), target.tables()
+        found, _ = standings(seen, text_of, lambda text: compile_control(parse(text), tables, target.dialect), tables)
+    except target.errors as error:
+        raise TargetUnavailable(str(error).strip()) from error
+    finally:
+        engine.dispose()
+        target.close()
+    advice = "See `System` in the pages, or GET /api/controls/drift; mend the control file, or the table."
+    for one in found:
+        if one.faults:
+            yield Health.DOUBTFUL, f"{one.name} no longer fits the target: {one.faults[0]}", advice
+        elif one.changes:
+            yield Health.DOUBTFUL, f"the tables of {one.name} have changed since it was checked: {one.changes[0]}", advice
+    yield Health.OK, f"{len(found)} looked at"
+
+
 def _spool(settings: Settings) -> Iterator[_Found]:
     store = open_spool(settings.spool_url, settings.spool_cache, settings.spool_cache_bytes)
     with store.receive() as receiver:
@@ -197,7 +227,7 @@ def _scratch(settings: Settings) -> Iterator[_Found]:
 
 
 _LOOKS: dict[str, Callable[[Settings], Iterator[_Found]]] = {
-    "catalog": _catalog, "target": _target, "spool": _spool, "redis": _redis, "mail": _mail,
+    "catalog": _catalog, "target": _target, "spool": _spool, "control files": _controls, "redis": _redis, "mail": _mail,
     "errors and traces": _observers,
     "temporary files": _scratch,
 }  # fmt: skip
@@ -205,6 +235,7 @@ _CONNECT = {
     "catalog": "Look at CATALOG_URL (or DATABASE_URL), and whether the database runs; then `flask db upgrade`.",
     "target": "Look at TARGET_URL (or DATABASE_URL), and whether the database runs and lets this role in.",
     "spool": "Look at SPOOL_URL, and whether this user may write there.",
+    "control files": "Look at what is said of catalog, target and spool first.",
     "redis": "Look at REDIS_URL, and whether it runs. Until then batches wait for the sweep.",
     "mail": "Look at SMTP_URL: host, port, user, password. Until then mails wait.",
     "errors and traces": "Look at SENTRY_DSN and OTEL_EXPORTER_OTLP_ENDPOINT. Until then nothing is told, and imports go on.",

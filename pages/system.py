@@ -6,7 +6,7 @@ import shutil
 from importlib.metadata import version
 from platform import python_version
 
-from flask import Blueprint
+from flask import Blueprint, redirect, url_for
 from flask.typing import ResponseReturnValue
 from redis.exceptions import RedisError
 
@@ -16,7 +16,7 @@ from errors import TargetUnavailable
 from jobs import queues
 from pages.looks import page
 from pages.session import signed_in
-from routes import health, parts
+from routes import drift as drifting, health, parts
 
 routes = Blueprint("system", __name__, url_prefix="/system")
 
@@ -42,3 +42,20 @@ def show() -> ResponseReturnValue:
         standing=care.standing(wired.catalog), disk=shutil.disk_usage(folder), python=python_version(),
         packages={name: version(name) for name in _PACKAGES},
     )  # fmt: skip
+
+
+@routes.get("/drift")
+@signed_in("admin")
+def drift() -> ResponseReturnValue:
+    """Show which control files no longer fit the target, and what has changed in their tables."""
+    found, is_whole = drifting.looked_at()
+    changed = [one for one in found if drifting.word_of(one) != "ok"]
+    return page("drift.html", standings=changed, good=len(found) - len(changed), total=len(found), is_whole=is_whole)
+
+
+@routes.post("/drift/<digest>")
+@signed_in("admin")
+def take(digest: str) -> ResponseReturnValue:
+    """Take a control file's tables as they are now."""
+    drifting.take_as_it_is(digest)
+    return redirect(url_for("pages.system.show"), 303)

@@ -9,8 +9,9 @@ from flask import Blueprint, Response, request
 from flask.typing import ResponseReturnValue
 from marshmallow import Schema
 
-from catalog import controls
+from catalog import controls, shapes
 from catalog.controls import Control
+from engine.control.drift import shape_of
 from engine.plan import Plan
 from errors import ControlFileInvalid, Problem, Refusal
 from routes import parts, replies
@@ -67,7 +68,7 @@ def store_control(data: bytes, comment: str, name: str | None) -> tuple[str, lis
     """Check and store a control file, move its names to it, and return its digest and names; Refusal 400 with all its faults."""
     if name is not None and not control_file_name_is_good(name):
         raise Refusal(400, "request_invalid", "The control file cannot have this name.", [Problem(CONTROL_FILE_NAME_RULE, "name")])
-    plan = _compiled(data)
+    plan = compiled(data)
     refuse_plan(caller(), plan)
     digest = hashlib.sha256(data).hexdigest()
     names = sorted({n for n in (name, plan.name) if n is not None})
@@ -77,6 +78,7 @@ def store_control(data: bytes, comment: str, name: str | None) -> tuple[str, lis
         receiver.commit(digest)
     add = partial(controls.add, parts().catalog, digest, key_id=caller().id, tables=plan.tables, comment=comment)
     add()
+    shapes.note(parts().catalog, digest, shape_of(plan))
     for each in names:
         add(name=each)
     return digest, names
@@ -100,7 +102,8 @@ def kept_control(data: bytes) -> Control:
     return known
 
 
-def _compiled(data: bytes) -> Plan:
+def compiled(data: bytes) -> Plan:
+    """Compile a control file; Refusal 400 with all its faults."""
     try:
         return parts().compile(data)
     except ControlFileInvalid as faults:

@@ -13,9 +13,10 @@ from catalog.controls import Control
 from errors import Problem, Refusal
 from routes import parts, replies
 from routes.auth import caller, requires
-from routes.control import InMemory, usable_control
+from routes.control import InMemory, compiled, usable_control
 from routes.described import Reply, described
 from routes.fields import refuse_query
+from routes.limits import refuse_plan
 from routes.upload import receive_form
 from schemas.requests import check
 from schemas.trial import TrialReply, TrialRequest
@@ -48,9 +49,13 @@ def tried() -> dict[str, Any]:
     if len(sample) > SAMPLE_BYTES:
         raise Refusal(413, "too_large", f"The sample is larger than the limit of {SAMPLE_BYTES} bytes.")
     text = _control_text(fields)
+    named = _named_in(sample)
+    if caller().is_limited:
+        for each in (text, *named.values()):
+            refuse_plan(caller(), compiled(each.encode(errors="replace")))
     # Only who may import learns, as by a dry run, what is in the target's tables.
     return parts().try_sample(
-        sample, control=text, name=fields["name"], sent_as=upload.file_name, looks_up=caller().can("import"), named=_named_in(sample)
+        sample, control=text, name=fields["name"], sent_as=upload.file_name, looks_up=caller().can("import"), named=named
     )
 
 

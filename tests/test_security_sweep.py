@@ -27,12 +27,20 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 TEMPLATES = {f"/api/control/<digest_or_name>/template.{ending}" for ending in ("csv", "xlsx")}
 ON_KEY = "/api/tenants/<client>/<connection>/modules/system/imports/schemas"
 SCHEMAS = {ON_KEY, f"{ON_KEY}/<schema>", f"{ON_KEY}/<schema>/generate/csv/download"}
-TO_PREPARE = {"/api/control/<digest_or_name>", "/api/controls", "/api/entity/<table>/control", "/api/limits", *TEMPLATES, *SCHEMAS}
+TO_PREPARE = {
+    "/api/control/<digest_or_name>",
+    "/api/controls",
+    "/api/controls/drift",
+    "/api/entity/<table>/control",
+    "/api/limits",
+    *TEMPLATES,
+    *SCHEMAS,
+}
 HANDLE = "0b6f3c1e-8d5a-4f7b-9c2d-1a2b3c4d5e6f"
 BY_IMPORT = {"/api/file/<digest>", "/api/handle/<handle>", "/api/handles", *TO_PREPARE}  # what an import needs to look at
 NOTHING = {"batch": "4711", "schema": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
 BY_IMPORT_ALONE = {"/bulk/v1/bulkload/<integration_id>/upload_url"}
-BY_CONTROL = {"/api/control", "/api/haplo-data-import-batch/control", *TO_PREPARE}
+BY_CONTROL = {"/api/control", "/api/control/try", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
 
 def may(method: str, rule: str, permission: str) -> bool:

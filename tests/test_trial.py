@@ -162,6 +162,8 @@ def test_who_may_try(lite: Web) -> None:
     assert tried(lite, CONTROL.decode(), sample, "airlines.csv", limited).status_code == 403
     assert tried(lite, None, sample, "airlines.csv", limited, control="airlines").status_code == 200  # type: ignore[arg-type]
     assert tried(lite, CONTROL.decode(), sample, "airlines.csv", lite.new_key("read")).status_code == 403
+    elsewhere = lite.new_key("import", limits={"tables": [[None, "others"]]})
+    assert tried(lite, CONTROL.decode(), sample, "airlines.csv", elsewhere).status_code == 403
 
 
 def test_a_sample_is_bounded(lite: Web) -> None:
