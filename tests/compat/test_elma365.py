@@ -228,6 +228,7 @@ def test_an_app_is_a_control_file(elma: Web) -> None:
     """Namespace and code, with a dot between them, name a control file; where there is none, or the key is limited to others, it is 404."""
     for path in ("/pub/v1/app/crm/trains/import", "/pub/v1/app/airlines/crm/import"):
         assert elma.post(path, json={"fileHash": uploaded(elma)}).status_code == 404
+    assert start(elma, uploaded(elma)).status_code == 200
     limited = elma.new_key("import", limits={"controls": ["crm.trains"]})
     handle = str(uuid.uuid4())
     assert upload(elma, DATA, handle, key=limited).status_code == 200

@@ -46,6 +46,7 @@ def test_a_batch_is_created_and_carried_out(web: Web) -> None:
     reply = create(web)
     told = reply.get_json()
     assert set(told) == {"WORKFLOW_IMPORT_QUEUE_BATCH_ID", "link"} and reply.mimetype == "application/json"
+    assert type(told["WORKFLOW_IMPORT_QUEUE_BATCH_ID"]) is int
     assert told["link"] == f"http://localhost/imports/{told['WORKFLOW_IMPORT_QUEUE_BATCH_ID']}"
     work_off(web)
     assert sql(web.settings.target_url, "SELECT carrier, name FROM airlines ORDER BY carrier") == [("AA", "American"), ("BB", "Best")]
@@ -136,8 +137,9 @@ def test_mails_of_both_outcomes(lite_site: Web, mailbox: Mailbox) -> None:
 def test_processes_that_are_not_there(lite: Web) -> None:
     """An unknown process is 404; one whose control file has no place for records of JSON 422; no batch is made of either."""
     assert create(lite, importProcessId="nobody").status_code == 404
-    lite.control(CONTROL.replace(b"  airlines.csv: {entity: Airline, action: Merge, required: true}\n", b"  airlines.csv:\n"))
-    assert create(lite).status_code == 422
+    lite.control(ONE_FILE.replace(b"airlines.csv: {entity: Airline, action: Merge, required: true}", b"airlines.csv:"))
+    reply = create(lite)
+    assert (reply.status_code, "cannot be JSON" in reply.text) == (422, True)
     assert lite.get("/api/batches", headers={"Accept": "application/json"}).get_json()["batches"] == []
 
 
