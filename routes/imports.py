@@ -29,7 +29,7 @@ from routes.limits import refuse_writes
 from routes.results import first_page, whole_log
 from routes.schedule import announce, options_of, refuse_missing
 from routes.status import details, import_exit, line_of, settled_batch
-from routes.upload import Upload, receive
+from routes.upload import HEAD_BYTES, Upload, receive
 from schemas import control as control_files
 from schemas.replies import ImportAccepted, ImportLine, ImportSettled
 from schemas.requests import COLLECTION_TYPE, CollectionRequest, ImportRequest, check
@@ -66,6 +66,7 @@ class Source:
     name: str  # as the client calls them; good for nothing but display
     format: str | None  # how they are read, as far as what they came with says
     handle: str | None = None  # by which the key knows them, if they were sent so
+    looks_like: Callable[[], str | None] = lambda: None  # a guess at how they are read, for who is told nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,12 @@ def _prefer(given: dict[str, Any]) -> None:
 
 def of_handle(handle: Handle) -> Source:
     """Return as an import's data what is known by a handle."""
-    return Source(lambda: (handle.digest, handle.size), handle.name, format_of(handle.name), handle.handle)
+
+    def looks_like() -> str | None:
+        with parts().spool.open(handle.digest) as stored:
+            return format_like(stored.read(HEAD_BYTES))
+
+    return Source(lambda: (handle.digest, handle.size), handle.name, format_of(handle.name), handle.handle, looks_like)
 
 
 def format_of(name: str) -> str | None:
@@ -186,10 +192,27 @@ def format_of(name: str) -> str | None:
     return FORMATS.get(bare_name(name).rpartition(".")[2])
 
 
+def format_like(head: bytes) -> str | None:
+    """Return the format that the first bytes of a file can only mean; None where they may be a table of text.
+
+    >>> format_like(b'[{"code": 1}]'), format_like(b'{"code": 1}'), format_like(b"PK..."), format_like(b"[code],name")
+    ('json', 'jsonl', 'xlsx', None)
+    """
+    if head.startswith(b"PK"):
+        return "xlsx"
+    begun = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"\[\s*[{\]]", begun):
+        return "json"
+    return "jsonl" if re.match(rb"\{\s*[\"}]", begun) else None
+
+
 def of_upload(upload: Upload) -> Source:
     """Return as an import's data what the request has brought."""
     assert upload.receiver is not None  # noqa: S101 - `receive` sees to it
-    return Source(upload.receiver.commit, download.display_name(upload.file_name), _BY_TYPE.get(request.mimetype))
+    return Source(
+        upload.receiver.commit, download.display_name(upload.file_name), _BY_TYPE.get(request.mimetype),
+        looks_like=lambda: _BY_TYPE.get(upload.part_type) or format_like(upload.head),
+    )  # fmt: skip
 
 
 def _submit(source: Source, control_name: str, given: dict[str, Any]) -> Response:

@@ -26,6 +26,7 @@ from spool import Receiver, Spool, parse_digest
 _FIELD_BYTES = 500_000
 _BUFFER_BYTES = 450_000
 _PARTS = 20
+HEAD_BYTES = 64  # enough to tell a workbook or JSON from a table of text
 _READ_ON_SECONDS = 5.0
 _SHA_256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):\s*(?=[,;]|$)")
 
@@ -37,6 +38,8 @@ class Upload:
     fields: dict[str, str]
     receiver: Receiver | None = None
     file_name: str = ""  # as the client calls it; good for nothing but display
+    head: bytes = b""  # the first bytes of the file
+    part_type: str = ""  # what a form says that the file is
     body_digest: str | None = None  # of the whole body of a form that came with a Content-Digest
     said_digests: tuple[str, ...] = ()  # what the headers say of the file or of the whole body
 
@@ -67,7 +70,9 @@ def receive_form(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upl
     try:
         with broken_uploads_refused(max_bytes):
             fields, files = parser.parse(cast(IO[bytes], stream), _boundary(request), request.content_length)
-        upload = Upload(_once(fields.items(multi=True)), None, "", stream.digest() if isinstance(stream, _Hashed) else None, said)
+        upload = Upload(
+            _once(fields.items(multi=True)), body_digest=stream.digest() if isinstance(stream, _Hashed) else None, said_digests=said
+        )
         for part, file in files.items(multi=True):
             _take(upload, part, file)
         yield upload
@@ -83,9 +88,11 @@ def receive_body(request: Request, spool: Spool, max_bytes: int) -> Iterator[Upl
     stream = limited(request, max_bytes)
     with spool.receive(max_bytes) as receiver:
         with broken_uploads_refused(max_bytes):
+            head = b""
             while data := stream.read(_BUFFER_BYTES):
                 receiver.write(data)
-        yield Upload({}, receiver, said_digests=said)
+                head += data[: HEAD_BYTES - len(head)]
+        yield Upload({}, receiver, said_digests=said, head=head)
 
 
 @contextmanager
@@ -116,8 +123,12 @@ class _Written:
     """A receiver as the parser wants it: it writes to it, rewinds it, and hands it on."""
 
     def __init__(self, receiver: Receiver) -> None:
-        self.receiver = receiver
-        self.write = receiver.write
+        self.receiver, self.head = receiver, b""
+
+    def write(self, data: bytes | bytearray) -> int:
+        """Take some bytes."""
+        self.head += data[: HEAD_BYTES - len(self.head)]
+        return self.receiver.write(data)
 
     def seek(self, _offset: int) -> None:
         """Do nothing: nobody reads an upload back."""
@@ -210,8 +221,9 @@ def _take(upload: Upload, part: str | None, file: FileStorage) -> None:
     if not is_file or upload.receiver is not None:
         said = "file: sent twice" if is_file else f"{str(part)[:80]}: only the field `file` may hold a file"
         raise Refusal(400, "form_invalid", said)
-    upload.receiver = cast(_Written, file.stream).receiver
-    upload.file_name = file.filename or ""
+    written = cast(_Written, file.stream)
+    upload.receiver, upload.head = written.receiver, written.head
+    upload.file_name, upload.part_type = file.filename or "", file.mimetype
     upload.said_digests += _digests_of(file.headers.get("Content-Digest"), file.headers.get("Repr-Digest"))
 
 

@@ -76,7 +76,8 @@ def load(integration_id: str) -> ResponseReturnValue:
 
 
 def _started(source: Source, integration_id: str, query: dict[str, Any]) -> Response:
-    wanted = {"format": query["data_format"].lower() or source.format or format_of(source.name), "separator": query["column_delimiter"]}
+    form = query["data_format"].lower() or source.format or format_of(source.name) or source.looks_like()
+    wanted = {"format": form, "separator": query["column_delimiter"]}
     started = start(source, integration_id, check(ImportRequest(), {name: said for name, said in wanted.items() if said is not None}))
     batch = visible_batch(str(started.batch))
     said = {

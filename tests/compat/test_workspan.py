@@ -224,6 +224,19 @@ def test_each_format(bulk: Web, name: str) -> None:
         assert row == (ROWS[1] if "JSON" in name else ROWS[1] | {"amount": "250000"})
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_a_format_that_nobody_tells(lite_bulk: Web, name: str) -> None:
+    """Without data_format, Content-Type and a file's name, the format is what the first bytes can only mean; else it is CSV."""
+    kind, data = FORMS[name]
+    replies = [load(lite_bulk, data, unsaid) for unsaid in ("", "application/x-www-form-urlencoded", "text/plain")]
+    replies.append(lite_bulk.post(f"/bulk/v1/bulkload/{NAME}", {"file": (BytesIO(data), "data")}))
+    replies.append(lite_bulk.post(f"/bulk/v1/bulkload/{NAME}", {"file": (BytesIO(data), "data", kind)}))
+    given = lite_bulk.get(f"/bulk/v1/bulkload/{NAME}/upload_url").get_json()
+    assert lite_bulk.app.test_client().put(path_at(given["upload_url"]), data=data).status_code == 200
+    replies.append(load(lite_bulk, b"", query=f"?upload_token={given['upload_token']}"))
+    assert [reply.get_json()["data_format"] for reply in replies] == [name] * 6
+
+
 def test_a_column_delimiter(lite_bulk: Web) -> None:
     """column_delimiter separates the columns of CSV, in the query or in a form."""
     data = FORMS["CSV"][1].replace(b",", b"|")
