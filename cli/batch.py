@@ -138,7 +138,7 @@ def _control(means: _Means, control: str, named: Mapping[str, Path]) -> str:
         with means.spool.open(known.digest) as stored:
             data = stored.read()
     try:
-        document = control_files.parse(data, means.settings.max_control_bytes)
+        document = control_files.examine(data, means.settings.max_control_bytes)
         plan = compile_control(document, means.target.tables(), means.target.dialect)
     except ControlFileInvalid as invalid:
         raise click.ClickException("the control file has faults:\n" + "\n".join(map(str, invalid.problems))) from invalid

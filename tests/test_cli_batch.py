@@ -137,9 +137,11 @@ def test_wrong_calls(lite: Site) -> None:
         refused = run(lite.settings, *words)
         assert (refused.exit_code, refused.stdout) == (status, ""), refused.output
         assert reason in refused.stderr
-    control.write_text(CONTROL + "- entity: Other\n  table: other\n  input: [a]\n  mappings: [{a: }]\n", encoding="utf-8")
+    more = "- entity: Other\n  table: other\n  input: [a]\n  mappings: [{a: }]\n"
+    control.write_text(CONTROL.replace("action: Merge", "action: Merge, sort: 1") + more, encoding="utf-8")
     refused = run(lite.settings, "--control", str(control), f"things.csv={data}")
-    assert (refused.exit_code, "line 13" in refused.stderr) == (Exit.FAILED, True), refused.output
+    both = "line 3" in refused.stderr and "line 13" in refused.stderr  # what has a wrong shape, and what the target lacks
+    assert (refused.exit_code, both) == (Exit.FAILED, True), refused.output
 
 
 def test_it_needs_nothing_but_the_target(target_url_sqlite: str, tmp_path: Path) -> None:
