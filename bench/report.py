@@ -14,11 +14,13 @@ from pathlib import Path
 import psycopg
 
 import clock
+from bench import plots
 from bench.figures import HEADER, Figure, table
 from bench.measure import ROOT
 from bench.suites import Options
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURES = ROOT / "docs" / "pictures"
 KEPT = ROOT / "var" / "bench" / "figures.json"
 START, END = "<!-- written by `make bench` -->", "<!-- end of what `make bench` writes -->"
 
@@ -32,13 +34,14 @@ def keep(suite: str, options: Options, version: str, figures: list[Figure], text
     KEPT.write_text(json.dumps(kept, indent=1))
 
 
-def write(suites: list[str], page: Path = PAGE, kept: Path = KEPT) -> None:
-    """Write the generated part of the page from what is remembered; what no suite has measured yet is left out."""
+def write(suites: list[str], page: Path = PAGE, kept: Path = KEPT, pictures: Path = PICTURES) -> None:
+    """Write the generated part of the page from what is remembered, and its pictures; what no suite has measured yet is left out."""
     found = json.loads(kept.read_text())
     measured = [found[suite] for suite in suites if suite in found]
     figures = [Figure(**figure) for one in measured for figure in one["figures"]]
     parts = [machine(measured), table(HEADER, [figure.cells() for figure in figures]), *(one["text"] for one in measured if one["text"])]
     page.write_text(replaced(page.read_text(), "\n".join(parts)))
+    plots.write(page.read_text(), pictures)
 
 
 def replaced(page: str, part: str) -> str:

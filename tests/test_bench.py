@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sqlite3
 import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from bench import data, formats, load_sqlite, report
+from bench import data, formats, load_sqlite, plots, report
 from bench.figures import HEADER, Figure, table
 from bench.measure import Command, Failed, in_turns, median, once
 from bench.site import ours
@@ -115,11 +117,33 @@ def test_the_page_is_written_from_what_was_measured(tmp_path: Path) -> None:
     kept.write_text(json.dumps({"one": about | {"figures": [asdict(figure) for figure in figures]}}))
     page = tmp_path / "benchmarks.md"
     page.write_text(f"before\n{report.START}\nold\n{report.END}\nafter\n")
-    report.write(["one", "never measured"], page, kept)
+    report.write(["one", "never measured"], page, kept, tmp_path)
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "| peers |" in text
     assert "| load | `\\copy` | 1.25 | ≤ 1.3 | yes |  |" in text and "| batches | 1/s | 90.0 | ≥ 100 | **no** |  |" in text
     assert table(HEADER, [figures[2].cells()]).endswith("| other | s | 12.3 |  |  |  |\n")
+
+
+def test_the_pictures_are_of_the_page() -> None:
+    """The bars that the docs show are those of the tables in docs/benchmarks.md, and a page that explains them shows each."""
+    pictures = plots.drawn(report.PAGE.read_text(encoding="utf-8"))
+    on_disk = {path.name: path.read_text(encoding="utf-8") for path in report.PICTURES.glob("bench-*.svg")}
+    assert pictures.keys() == on_disk.keys() and len(pictures) == 5
+    assert all(on_disk[name] == picture for name, picture in pictures.items()), "`python -m bench.plots` draws them anew"
+    shown = (report.PAGE.parent / "explanation" / "performance.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"pictures/(bench-\w+\.svg)", shown)) == pictures.keys()
+
+
+def test_bars_are_as_long_as_their_figures() -> None:
+    """A bar's length is its figure's share of the longest, its goal a stroke, its words cannot break out of the picture."""
+    page = table(HEADER, [Figure("PostgreSQL: a & <b>", "`\\copy` (2.00 s)", 2.0, 4.0).cells(), Figure("x", "ms", 5.0).cells()])
+    drawn = plots.drawn(page)
+    assert drawn.keys() == {"bench-postgresql.svg", "bench-small.svg"}
+    root = ElementTree.fromstring(drawn["bench-postgresql.svg"])
+    bar = next(e for e in root if e.get("class") == "bar")
+    goal = next(e for e in root if e.get("class") == "goal")
+    assert float(bar.get("width", "")) * 2 == pytest.approx(float(goal.get("x1", "")) - plots.LABELS)
+    assert "a & <b>" in [e.text for e in root]
 
 
 def test_the_page_has_its_place_for_figures() -> None:
