@@ -20,6 +20,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def amount(text: str) -> int:
+    """Read a whole number, which may be 0.
+
+    >>> amount("0")
+    0
+    """
+    if not re.fullmatch(r"[0-9]{1,15}", text, re.ASCII):
+        raise ValueError("a whole number")
+    return int(text)
+
+
 def size(text: str) -> int:
     """Read a number of bytes, with or without a unit.
 

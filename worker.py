@@ -32,7 +32,7 @@ import logs
 import memory
 import observe
 from engine.target import open_target
-from jobs import carry, queues, run_batch
+from jobs import carry, queues, run_batch, run_chunks
 from jobs.notices import Notices
 from jobs.sweep import Sweep
 from settings import Settings
@@ -81,7 +81,7 @@ class BatchWorker(Worker):
         try:
             self._execute(job, queue)
         except StopRequested:  # SIGTERM, before there was a fork that could hand anything back
-            if queues.is_ours(job):
+            if queues.is_ours(job) and queues.invited_to(job) is None:
                 queues.enqueue(self.connection, int(job.id))
             raise
 
@@ -105,7 +105,7 @@ class BatchWorker(Worker):
 
     def _refuse(self, name: str) -> None:
         # Its content is not shown: whoever sent it would choose what stands in our log.
-        log.error("refused message %r: it is not the call of %s with a batch's id", name[:80], queues.RUN_BATCH)
+        log.error("refused message %r: it is not the call of %s or %s with a batch's id", name[:80], queues.RUN_BATCH, queues.RUN_CHUNKS)
 
     def clean_registries(self) -> None:
         """Tidy up after workers that died: RQ would look for messages to run again, but those are the sweep's to send."""
@@ -139,7 +139,11 @@ class BatchWorker(Worker):
             self._is_horse = True
             self.setup_work_horse_signals()
             random.seed()
-            run_batch.run(int(job.id))
+            batch_id = queues.invited_to(job)
+            if batch_id is None:
+                run_batch.run(int(job.id))
+            else:
+                run_chunks.run(batch_id)
             status = 0
         except BaseException:
             log.exception("the fork broke off")
@@ -225,7 +229,7 @@ def work(settings: Settings, name: str) -> None:
     while worker is None or not worker.is_stopping:
         try:
             connection = queues.connect(settings.redis_url, REDIS_SECONDS)
-            worker = BatchWorker([queues.BATCHES], name=_incarnation(name), connection=connection, **_options())
+            worker = BatchWorker([queues.BATCHES, queues.HANDS], name=_incarnation(name), connection=connection, **_options())
             worker.work(logging_level="WARNING")
         except redis.exceptions.RedisError as error:
             log.warning("Redis cannot be reached: %s", error)

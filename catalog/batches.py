@@ -24,6 +24,7 @@ from catalog.queue import (
     hand_back_expired,
     heartbeat,
     held_leases,
+    running,
     waiting,
 )
 from catalog.schedule import schedule
@@ -82,6 +83,7 @@ __all__ = [
     "insert_batch",
     "is_moving",
     "receipted",
+    "running",
     "runs_of",
     "schedule",
     "waiting",

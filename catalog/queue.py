@@ -171,6 +171,10 @@ def _claim(connection: Connection, worker: str, lease_seconds: float) -> Claim |
         return None
     if found.taken != found.unwanted:
         raise LanesAstray(f"batch {found.id} could take {found.taken} lanes only")
+    return _claim_of(found, files)
+
+
+def _claim_of(found: Any, files: Sequence[Any]) -> Claim:
     start_at = None if found.start_at is None else moment(found.start_at)
     options = Options(Mode(found.mode), Execution(found.execution), bool(found.is_ordered), bool(found.has_event_handlers), start_at)
     return Claim(
@@ -178,6 +182,16 @@ def _claim(connection: Connection, worker: str, lease_seconds: float) -> Claim |
         bool(found.is_cancel_wanted),
         tuple(BatchFile(f.name, f.digest, f.size, f.position, moment(f.created_at), f.format, f.separator) for f in files),
     )  # fmt: skip
+
+
+def running(engine: Engine, batch_id: int) -> Claim | None:
+    """Return what the holder of a running batch was given, for somebody who helps; None where the batch does not run."""
+    this_run = (runs.c.batch_id == batches.c.id) & (runs.c.number == batches.c.run)
+    of_batch = [batches.c[c] for c in ("id", "run", "fence", "control", "key_id", "is_cancel_wanted")]
+    query = select(*of_batch, *_OF_RUN).join(runs, this_run).where(batches.c.id == batch_id, batches.c.state == State.RUNNING)
+    with reading(engine) as connection:
+        found = connection.execute(query).one_or_none()
+        return None if found is None else _claim_of(found, _FILES.run(connection, p_batch=batch_id).all())
 
 
 def _taken_at_once(connection: Connection, holder: dict[str, Any]) -> tuple[Any, Sequence[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ class Place:
     resume: str = ""  # see engine.readers.read
 
     @property
-    def is_quick(self) -> bool:
-        """Say whether reading can begin here without reading all before it."""
-        return "offset" in self.resume
+    def offset(self) -> int | None:
+        """Return at which byte of its file it begins, where reading can begin there; None where all before it must be read."""
+        found = json.loads(self.resume).get("offset") if self.resume else None
+        return found if isinstance(found, int) else None
 
     @classmethod
     def behind(cls, chunk: Chunk | LedgerEntry, number: int) -> Place:

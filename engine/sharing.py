@@ -48,7 +48,7 @@ class Sharing:
 
     def wants(self, chunk: Chunk, footprint: Callable[[], Footprint]) -> Footprint | None:
         """Return the footprint of the chunk read last, if it is to be offered."""
-        if not self._has_help() or not self._reading.place.is_quick:
+        if not self._has_help() or self._reading.place.offset is None:
             return None
         touched = footprint()
         return touched if touched.is_shareable and not touched.is_alone else None
@@ -94,7 +94,7 @@ class Sharing:
         if not self._is_begun:
             self._target.ask(offers.clear, self._run, self._fence)  # what an earlier holder may have left
             self._is_begun = True
-        self._help.invite(self._hands)
+        self._help.invite(self._hands, self._reading.place.file, self._reading.place.offset or 0)
         found = self._target.ask(offers.hands, self._run, self._fence)
         self._seen = {hand.number: (hand.beats, self._since(hand, now)) for hand in found}
         for hand in found:

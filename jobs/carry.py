@@ -95,6 +95,7 @@ class Means:
     is_stopping: Callable[[], bool]
     hold: Hold
     limits: KeyLimits
+    invite: Callable[[int, int, float], None] | None = None  # told the batch, how many help, and how many seconds seem left; asks for more
     is_draining: bool = True  # the next batch is claimed as one ends
 
 
@@ -126,6 +127,7 @@ class _Carrier:
         self._held: set[TableKey] = set()
         self._allowed = Allowed()
         self._began = time.monotonic()  # never by a clock that somebody may set
+        self._seen_first: tuple[float, float] | None = None  # when its progress was seen first, and what it was
 
     def carry(self) -> Claim | None:
         try:
@@ -189,7 +191,10 @@ class _Carrier:
         self._span.attributes |= {"lading.control": plan.name or claim.control}
         self._held = set(plan.tables)
         self._allowed = means.limits.of(claim.key_id)
-        self._order, progress = order_of(means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks, self._allowed)
+        invite = self._invite if means.invite else None
+        self._order, progress = order_of(
+            means.settings, means.spool, claim, plan, means.scratch, self._waits_for_webhooks, self._allowed, invite
+        )
         if self._order.outbox is not None:
             events.note_use(means.catalog)
 
@@ -207,6 +212,13 @@ class _Carrier:
 
     def _waits_for_webhooks(self) -> None:
         self._lease.status_msg = "waits until webhooks have taken the events of earlier records"
+
+    def _invite(self, present: int, progress: float) -> None:
+        """Have others asked for help, from the second time on: by then it is known how fast the run goes."""
+        now = time.monotonic()
+        self._seen_first = first_at, first = self._seen_first or (now, progress)
+        if self._means.invite is not None and progress > first:
+            self._means.invite(self._claim.batch_id, present, (now - first_at) * (1 - progress) / (progress - first))
 
     def _should_stop(self) -> Stop | None:
         is_cancel_wanted = self._lease.is_cancel_wanted()

@@ -10,12 +10,14 @@ from typing import BinaryIO
 
 from catalog.batches import Claim, Mode
 from engine.allowed import Allowed
-from engine.order import Outbox
+from engine.order import Help, Outbox
 from engine.plan import Plan
 from engine.readers import Limits
 from engine.run import RunFile, RunOrder
 from settings import Settings
 from spool import Spool
+
+Invite = Callable[[int, float], None]
 
 
 @dataclass
@@ -29,8 +31,14 @@ class Reading:
 
     def open(self, index: int, digest: str) -> BinaryIO:
         """Open one of the files."""
-        self._index, self._stream = index, self.spool.open(digest)
-        return self._stream
+        stream = self.spool.open(digest)
+        if self._stream is None or self._stream.closed or index > self._index:
+            self._index, self._stream = index, stream  # else it is a second look at a file that is being read
+        return stream
+
+    def part(self, index: int, offset: int) -> float:
+        """Return how much of all bytes lies before a byte of a file, 0 to 1."""
+        return (sum(self.sizes[:index]) + offset) / max(sum(self.sizes), 1)
 
     def progress(self) -> float:
         """Return how much of all bytes has been read, 0 to 1; never 1 before the run is over."""
@@ -44,9 +52,19 @@ class Reading:
 
 
 def order_of(
-    settings: Settings, spool: Spool, claim: Claim, plan: Plan, scratch: Path, on_wait: Callable[[], None], allowed: Allowed
+    settings: Settings,
+    spool: Spool,
+    claim: Claim,
+    plan: Plan,
+    scratch: Path,
+    on_wait: Callable[[], None],
+    allowed: Allowed,
+    invite: Invite | None = None,
 ) -> tuple[RunOrder, Callable[[], float]]:
-    """Return the engine's order, and a function that tells the run's progress. The run takes the files as the control file orders them."""
+    """Return the engine's order, and a function that tells the run's progress. The run takes the files as the control file orders them.
+
+    `invite` is called now and then with the number of those who help, and how much is read, 0 to 1; None: nobody may help.
+    """
     files = sorted(claim.files, key=lambda file: (_place(plan, file.name), file.position))
     reading = Reading(spool, [file.size for file in files])
     tells = claim.options.has_event_handlers and claim.options.mode is Mode.IMPORT
@@ -68,6 +86,7 @@ def order_of(
         chunk_records=settings.chunk_records,
         chunk_bytes=settings.chunk_bytes,
         outbox=Outbox(settings.event_outbox_records, on_wait) if tells else None,
+        help=Help(lambda present, *where: invite(present, reading.part(*where)), settings.lease_seconds) if invite else None,
     )
     return order, reading.progress
 

@@ -1,12 +1,13 @@
-"""The queue and its messages, which are hints: `there is work`, and nothing else.
+"""The queues and their messages, which are hints: `there is work`, or an invitation, `help with this batch`, and nothing else.
 
-A message holds a batch id, as JSON. Losing one costs time (the sweep sends another), a doubled or forged one costs a look at the catalog:
-what is to be done stands there alone.
+A message holds a batch id, as JSON. Losing one costs time (the sweep, or whoever invited, sends another), a doubled or forged one costs a
+look at the catalog and the target: what is to be done stands there alone.
 """
 
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -18,8 +19,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-BATCHES = "batches"  # the one queue; every worker serves it
-RUN_BATCH = "jobs.run_batch.run"  # the one function that a message may name
+BATCHES = "batches"  # every worker serves it
+HANDS = "hands"  # of invitations; every worker serves it where nothing waits in the other
+RUN_BATCH = "jobs.run_batch.run"  # the one function that a message of batches may name
+RUN_CHUNKS = "jobs.run_chunks.run"  # the one function that an invitation may name
 ANSWER_SECONDS = 0.8  # a Redis that says nothing for so long is taken to be dead
 NO_LIMIT_SECONDS = -1  # a batch may run for hours: the lease ends it, never RQ's time-out
 FAILED_SECONDS = 3600  # how long RQ remembers a message that failed
@@ -53,13 +56,18 @@ def queue(redis: Redis) -> Queue:
     return Queue(BATCHES, connection=redis, serializer=JSONSerializer)
 
 
+def hands_queue(redis: Redis) -> Queue:
+    """Return RQ's queue of invitations."""
+    return Queue(HANDS, connection=redis, serializer=JSONSerializer)
+
+
 def enqueue(redis: Redis, batch_id: int) -> bool:
     """Send the hint that this batch waits; False where Redis cannot be reached, so that only the sweep will start it.
 
     The message's id is the batch's: sending it again makes no second message, as RQ drops ids whose message is done.
     """
     try:
-        _send(redis, [batch_id])
+        _send(queue(redis), RUN_BATCH, {str(batch_id): batch_id})
     except (RedisError, OSError) as error:
         log.warning("batch %d: no hint sent, the sweep will start it: %s", batch_id, error)
         return False
@@ -71,7 +79,7 @@ def enqueue_lost(redis: Redis, batch_ids: Collection[int]) -> list[int]:
     known = set(hints(redis))
     lost = [batch_id for batch_id in batch_ids if str(batch_id) not in known]
     if lost:
-        _send(redis, lost)
+        _send(queue(redis), RUN_BATCH, {str(batch_id): batch_id for batch_id in lost})
     return lost
 
 
@@ -96,28 +104,45 @@ def forget(redis: Redis, names: Collection[str]) -> None:
         log.warning("%d hints stay in the queue: %s", len(names), error)
 
 
-def wait(redis: Redis, seconds: float) -> bool | None:
-    """Wait for a hint in a job that would otherwise end, and take it; None where none came, False where a message came that is no hint.
+def invite(redis: Redis, batch_id: int, most: int, present: int) -> None:
+    """Invite workers to help with a batch, until `most` do, or all others that live; `present` do, and some may be invited already.
 
-    That one goes back to the head of the queue, for the worker to refuse. The client's answer_seconds must be above `seconds`;
     RedisError where Redis cannot be reached.
     """
-    key = queue(redis).key
-    found = redis.blpop([key], timeout=seconds)
+    wanted = min(most, len(alive(redis)) - 1) - present
+    waiting = {as_text(name) for name in redis.lrange(hands_queue(redis).key, 0, -1)} if wanted > 0 else set()
+    names = [name for number in range(max(wanted, 0)) if (name := f"{batch_id}-{number}") not in waiting]
+    if names:
+        _send(hands_queue(redis), RUN_CHUNKS, dict.fromkeys(names, batch_id))
+
+
+class Came(NamedTuple):
+    """What came while a job waited."""
+
+    is_ours: bool  # else it has gone back to the head of its queue, for the worker to refuse
+    invited_to: int | None = None  # the batch, where it is an invitation
+
+
+def wait(redis: Redis, seconds: float) -> Came | None:
+    """Wait for a hint in a job that would otherwise end, or an invitation, and take it; None where none came.
+
+    The client's answer_seconds must be above `seconds`; RedisError where Redis cannot be reached.
+    """
+    found = redis.blpop([queue(redis).key, hands_queue(redis).key], timeout=seconds)
     if found is None:
         return None
     try:
         job = Job.fetch(as_text(found[1]), connection=redis, serializer=JSONSerializer)
-        is_hint = is_ours(job)
+        came = Came(is_ours(job), invited_to(job))
     except NoSuchJobError:
-        return True  # A hint whose batch was claimed meanwhile: one look at the catalog more.
+        return Came(True)  # A hint whose batch was claimed meanwhile: one look at the catalog more.
     except (ValueError, TypeError, KeyError):  # RQ's, of a message that nothing of ours has written.
-        is_hint = False
-    if not is_hint:
-        redis.lpush(key, found[1])
-        return False
+        came = Came(False)
+    if not came.is_ours:
+        redis.lpush(as_text(found[0]), found[1])
+        return came
     redis.delete(job.key)
-    return True
+    return came
 
 
 def say_alive(redis: Redis, worker: str, spool_marker: str) -> None:
@@ -144,7 +169,7 @@ def alive(redis: Redis) -> dict[str, str]:
 
 
 def is_ours(job: Job) -> bool:
-    """Tell whether a message is one that `enqueue` sends: JSON, our function, the batch's id, and nothing that RQ would do besides.
+    """Tell whether a message is one that we send: JSON, our function, the batch's id, and nothing that RQ would do besides.
 
     RQ imports and calls what a message names as its callbacks, and sends requests to its web hooks: whoever can write to Redis could run
     anything here.
@@ -155,17 +180,24 @@ def is_ours(job: Job) -> bool:
         return False
     callbacks = (job._success_callback_name, job._failure_callback_name, job._stopped_callback_name)
     has_extras = any(callbacks) or job.webhooks or job.retries_left or job.repeats_left or job.rate_limit_key or job._dependency_ids
-    return job.id.isdecimal() and call == [RUN_BATCH, None, [int(job.id)], {}] and not has_extras
+    name = re.fullmatch("([0-9]+)(-[0-9]+)?", job.id)
+    return name is not None and call == [RUN_CHUNKS if name[2] else RUN_BATCH, None, [int(name[1])], {}] and not has_extras
 
 
-def _send(redis: Redis, batch_ids: Collection[int]) -> None:
-    target = queue(redis)
-    pipeline = redis.pipeline(transaction=False)
-    for batch_id in batch_ids:
+def invited_to(job: Job) -> int | None:
+    """Return the batch that a message of ours, if it is an invitation, asks to help with."""
+    batch_id, sign, _ = job.id.partition("-")
+    return int(batch_id) if sign and batch_id.isdecimal() else None
+
+
+def _send(target: Queue, function: str, batch_ids: Mapping[str, int]) -> None:
+    """Send messages of these names, each with its batch's id."""
+    pipeline = target.connection.pipeline(transaction=False)
+    for name, batch_id in batch_ids.items():
         target.enqueue_call(
-            RUN_BATCH,
+            function,
             args=(batch_id,),
-            job_id=str(batch_id),
+            job_id=name,
             timeout=NO_LIMIT_SECONDS,
             result_ttl=0,
             failure_ttl=FAILED_SECONDS,

@@ -15,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import catalog
 from catalog import batches
+from catalog.batches import Claim
 from engine.target import open_target
 from errors import SpoolFull, TargetUnavailable
-from jobs import leftovers, queues
+from jobs import hands, leftovers, queues
 from jobs.carry import Means, carry
 from jobs.hold import Hold
 from jobs.key_limits import KeyLimits
@@ -50,11 +51,16 @@ def stop(_signal: int = 0, _frame: FrameType | None = None) -> None:
 
 def run(batch_id: int) -> None:
     """Carry out what waits, oldest first. That may be another batch than the one named, and it may be nothing any more."""
+    log.debug("woken up by batch %d", batch_id)
+    work()
+
+
+def work(invited_to: int | None = None) -> None:
+    """Carry out what waits, and help with the batch that this worker was invited to."""
     if _prepared is None:
         raise RuntimeError("prepare() was not called: batches are run by worker.py only")
-    log.debug("woken up by batch %d", batch_id)
     with Drain(*_prepared) as drain:
-        drain.work()
+        drain.work(invited_to)
 
 
 class Drain:
@@ -72,9 +78,11 @@ class Drain:
         self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)
         scratch = Path(gettempdir())  # for files without a name, which end with their process
         hold, limits = Hold(self._catalog), KeyLimits(self._catalog)
+        invite = hands.Invitations(self._redis, settings.hands).send if settings.hands else None
         self._means = Means(
-            settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping, hold, limits
+            settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping, hold, limits, invite
         )
+        self._invited_to: int | None = None  # the batch to help with when nothing can be claimed
 
     def __enter__(self) -> Self:
         self._heart.__enter__()
@@ -90,11 +98,12 @@ class Drain:
         """Tell whether to stop at the next chunk border: on SIGTERM, and when the worker has died and nobody could send it any more."""
         return _is_stopping or os.getppid() != self._parent
 
-    def work(self) -> None:
+    def work(self, invited_to: int | None = None) -> None:
         """Claim and carry out batches until none has come for a while. An outage ends this; what waits is found again by the sweep."""
+        self._invited_to = invited_to
         try:
             while not self.is_stopping():
-                if not self._next() and not self._wait():
+                if not self._next() and not self._help() and not self._wait():
                     leftovers.clear(self._catalog, self._target, self._spool)
                     return
             # What was handed back, or has come since, need not wait for the sweep: one hint wakes a worker, which takes all.
@@ -106,7 +115,10 @@ class Drain:
 
     def _next(self) -> bool:
         """Claim the oldest batch that can run and carry it out, and all that can be claimed after it; False where there was none."""
-        claim = first = batches.claim(self._catalog, self._worker, self._settings.lease_seconds)
+        return self._carry(batches.claim(self._catalog, self._worker, self._settings.lease_seconds))
+
+    def _carry(self, claim: Claim | None) -> bool:
+        first = claim
         done: list[str] = []
         while claim is not None:
             done.append(str(claim.batch_id))
@@ -116,8 +128,17 @@ class Drain:
                 done.clear()
         return first is not None
 
+    def _help(self) -> bool:
+        """Help with the batch that this worker was invited to, until another one can be claimed, and carry that out; False without both."""
+        if self._invited_to is None:
+            return False
+        claim = hands.help_with(self._means, self._invited_to)
+        if claim is None:
+            self._invited_to = None
+        return self._carry(claim)
+
     def _wait(self) -> bool:
-        """Wait a little for a hint; False where none came.
+        """Wait a little for a hint or an invitation; False where none came.
 
         Hints that are there already are taken away once one more look has found nothing: they are of batches that run elsewhere, or that
         wait for lanes, whose holder will claim them, or else the sweep announces them again.
@@ -130,8 +151,9 @@ class Drain:
                 queues.forget(self._redis, [name for name in seen if name.isdecimal()])  # others are for the worker to refuse
             until = time.monotonic() + LINGER_SECONDS
             while time.monotonic() < until and not self.is_stopping():
-                if (is_hint := queues.wait(self._redis, LISTEN_SECONDS)) is not None:
-                    return is_hint
+                if (came := queues.wait(self._redis, LISTEN_SECONDS)) is not None:
+                    self._invited_to = came.invited_to
+                    return came.is_ours
         except RedisError as error:
             log.warning("Redis cannot be reached: %s", error)
         return False

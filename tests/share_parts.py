@@ -145,7 +145,7 @@ class Installation:
         """Carry a new run out with hands that come at once; return what it comes to."""
         self.anew(**options)
 
-        def invite(present: int) -> None:
+        def invite(present: int, *_where: int) -> None:
             while len(self.threads) < hands:
                 self.hand()
 

@@ -85,12 +85,33 @@ def test_forgetting_takes_hints_and_their_messages_away(client: Redis) -> None:
 def test_waiting_takes_a_hint_at_once(client: Redis) -> None:
     """A hint that comes is taken out of the queue, message and all; without one the wait ends in time."""
     queues.enqueue(client, 7)
-    assert queues.wait(client, 1) is True
+    assert queues.wait(client, 1) == (True, None)
     assert queues.hints(client) == []
     assert not client.exists("rq:job:7")
     started = time.monotonic()
     assert queues.wait(client, 0.3) is None
     assert 0.2 < time.monotonic() - started < 1
+
+
+def test_invitations_are_as_many_as_may_help(client: Redis) -> None:
+    """As many are sent as other workers live, at most so many, less those that help or are invited; waiting takes them after hints."""
+    for worker in ("a", "b", "c", "d"):
+        queues.say_alive(client, worker, "spool1")
+    waiting = queues.hands_queue(client).key
+    queues.invite(client, 7, most=4, present=0)
+    queues.invite(client, 7, most=4, present=1)
+    assert client.lrange(waiting, 0, -1) == [b"7-0", b"7-1", b"7-2"]
+    queues.invite(client, 8, most=2, present=1)
+    queues.invite(client, 8, most=1, present=1)
+    assert client.llen(waiting) == 4
+    job = fetch(client, "7-0")
+    assert queues.is_ours(job) and (job.func_name, job.args) == ("jobs.run_chunks.run", [7])
+    queues.enqueue(client, 5)
+    assert [queues.wait(client, 1) for _ in range(3)] == [(True, None), (True, 7), (True, 7)]
+    client.hset("rq:job:8-0", "data", zlib.compress(b'["jobs.run_batch.run", null, [8], {}]'))
+    assert queues.wait(client, 1) == (True, 7)
+    assert queues.wait(client, 1) == (False, 8)
+    assert client.lrange(waiting, 0, -1) == [b"8-0"]
 
 
 def forged(client: Any, name: str, **fields: object) -> Job:
@@ -112,6 +133,7 @@ def forged(client: Any, name: str, **fields: object) -> Job:
         {"data": zlib.compress(b'["jobs.run_batch.run", null, [6], {}]')},
         {"data": zlib.compress(b'["run", "jobs.run_batch", [5], {}]')},
         {"data": zlib.compress(b'["jobs.run_batch.run", null, [5], {"x": 1}]')},
+        {"data": zlib.compress(b'["jobs.run_chunks.run", null, [5], {}]')},
         {"data": b"[]"},
         {"success_callback_name": "os.abort"},
         {"failure_callback_name": "os.abort"},
@@ -123,7 +145,7 @@ def forged(client: Any, name: str, **fields: object) -> Job:
 def test_a_forged_message_is_not_ours(client: Redis, fields: dict[str, object]) -> None:
     """A pickle, another function or argument, and RQ's callbacks and web hooks are no hints; waiting puts them back (T88)."""
     assert not queues.is_ours(forged(client, "5", **fields))
-    assert queues.wait(client, 1) is False
+    assert queues.wait(client, 1) == (False, None)
     assert queues.hints(client) == ["5"]
 
 
@@ -131,7 +153,7 @@ def test_a_message_that_rq_cannot_read_is_put_back(client: Redis) -> None:
     """Garbage in a message's fields does not end the job that waits."""
     client.hset("rq:job:5", mapping={"data": b"x", "timeout": "soon", "created_at": "never"})
     client.rpush(queues.queue(client).key, "5")
-    assert queues.wait(client, 1) is False
+    assert queues.wait(client, 1) == (False, None)
     assert queues.hints(client) == ["5"]
 
 

@@ -61,7 +61,7 @@ def test_a_hand_with_other_settings_writes_nothing(target_url_pg: str, tmp_path:
     expected = site.alone()
     site.anew()
 
-    def invite(present: int) -> None:
+    def invite(present: int, *_where: int) -> None:
         if not site.threads:
             site.hand(chunk_records=7)
 
@@ -98,7 +98,7 @@ def test_a_hand_that_falls_silent_is_dismissed(target_url_pg: str, tmp_path: Pat
     is_joined, is_over = threading.Event(), threading.Event()
     thread = threading.Thread(target=fall_silent)
 
-    def invite(present: int) -> None:
+    def invite(present: int, *_where: int) -> None:
         if not is_joined.is_set():
             thread.start()
             is_joined.wait(10)
@@ -118,7 +118,7 @@ def test_a_hand_that_loses_its_connection_costs_one_more_try(target_url_pg: str,
     site.anew()
     seen: list[int] = []
 
-    def invite(present: int) -> None:
+    def invite(present: int, *_where: int) -> None:
         while len(site.threads) < 2:
             site.hand()
         ended = "SELECT pg_terminate_backend(backend) FROM lading.hands JOIN lading.head USING (run) WHERE run = %s ORDER BY number LIMIT 1"
@@ -146,7 +146,7 @@ def test_a_holder_that_stops(target_url_pg: str, tmp_path: Path, how: str) -> No
             raise LeaseLost("as if it had died")
         return "hand-back" if how == "hand-back" else "cancel"
 
-    def invite(present: int) -> None:
+    def invite(present: int, *_where: int) -> None:
         while len(site.threads) < 2:
             site.hand()
 
