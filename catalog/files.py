@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, func, or_, select
 import clock
 from catalog.database import insert, reading, writing
 from catalog.keys import Key
-from catalog.tables import batch_files, batches, files, uploads
+from catalog.tables import batch_files, batches, control_pins, files, uploads
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,14 @@ def find(engine: Engine, digest: str, key: Key) -> StoredFile | None:
         ids = connection.scalars(used.group_by(batches.c.id, batches.c.created_at).order_by(batches.c.created_at, batches.c.id)).all()
     names = sorted({row.name for row in rows} - {""})
     return StoredFile(digest, int(size or 0), tuple(names), min(row.created_at for row in rows), tuple(ids))
+
+
+def controls_of(engine: Engine, digest: str) -> list[str]:
+    """Return the digests of the control files by which batches with this file are read, those that their rows name included."""
+    with_it = select(batches.c.control).join(batch_files, batch_files.c.batch_id == batches.c.id).where(batch_files.c.digest == digest)
+    named = select(control_pins.c.digest).join(batch_files, batch_files.c.batch_id == control_pins.c.batch_id)
+    with reading(engine) as connection:
+        return list(connection.scalars(with_it.union(named.where(batch_files.c.digest == digest))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,12 +97,5 @@ class Reporter:
         documents = []
         for digest in digests:
             with self.spool.open(digest) as blob:
-                documents.append(parse(blob.read(), self.settings.max_control_bytes).data)
-        return documents[0].get("files") or {}, any(map(_masks, documents))
-
-
-def _masks(part: Any) -> bool:
-    """Tell whether something in a control file is `masked: true`."""
-    if isinstance(part, Mapping):
-        return any((key == "masked" and value) or _masks(value) for key, value in part.items())
-    return isinstance(part, list | tuple) and any(map(_masks, part))
+                documents.append(parse(blob.read(), self.settings.max_control_bytes))
+        return documents[0].data.get("files") or {}, any(document.masks for document in documents)

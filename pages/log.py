@@ -17,12 +17,12 @@ from engine.readers import FileRefused
 from engine.results import HEADER, OUTCOMES, changes_in, outcome_of
 from engine.rollup import Group, roll_up
 from engine.searching import Wanted, matching, search
-from engine.source_rows import SourceRow, source_rows
+from engine.source_rows import source_row
 from errors import DigestUnknown, Refusal
 from pages import forms
 from pages.looks import page
 from pages.session import signed_in
-from routes import parts
+from routes import masking, parts
 from routes.failed import file_of, layout_of, limits
 from routes.receipts import RunQuery, batch_with_run, pieces, stored
 from schemas.replies import SEVERITIES
@@ -144,19 +144,31 @@ def row(batch: str) -> ResponseReturnValue:
     query = forms.of_query(RowsQuery())
     found = batch_with_run(batch, query)
     try:
-        there = _row(found, query["file"], query["line"])
+        shown = _row(found, **{name: query[name] for name in ("file", "line", "column")})
     except DigestUnknown:
-        return page("row.html", row=None, column="", why="The file is no longer kept.")
+        shown = {"why": "The file is no longer kept."}
     except FileRefused as error:
         raise Refusal(422, "file_refused", f"{query['file']}: {error}") from error
-    return page("row.html", row=there, column=query["column"], why="The row cannot be shown here: fetch the refused rows of its file.")
+    return page("row.html", **{"line": query["line"], "cells": [], "marked": set(), "why": ""} | shown)
 
 
-def _row(batch: Batch, name: str, line: int) -> SourceRow | None:
-    file = file_of(batch, name)
-    layout, read = layout_of(batch.control, file)
-    if layout.is_sheet:
-        return None
-    with parts().spool.open(file.digest) as blob:
-        found = source_rows(blob, name, layout, [line], limits(), is_json_lines=read == "jsonl")
-    return found[0] if found else None
+def _row(batch: Batch, file: str, line: int, column: str) -> dict[str, Any]:
+    """Return (name, text) of a row's cells, those that are masked hidden, and the names of those to be marked; or why there are none."""
+    held = file_of(batch, file)
+    layout, read = layout_of(batch.control, held)
+    entity, is_masked = masking.entity_of(batch.control, file), masking.may_mask(batch)
+    if is_masked and entity is None:
+        return {"why": "The row is not shown, since a control file masks a column: fetch the refused rows of its file."}
+    with parts().spool.open(held.digest) as blob:
+        row = source_row(blob, file, layout, entity.inputs if entity else (), line, limits())
+    if row is None:
+        return {"why": "There is no such row."}
+    row = row.opened("properties") if read == "collection" else row
+    cells = row.shown_cells()
+    if entity is None:
+        return {"cells": cells, "marked": {column} - {""}}
+    if is_masked:
+        hidden = masking.masked_names(entity, row.names)
+        # What stands in which column of a row that cannot be read nobody knows, nor what is beyond the columns that have names.
+        cells = [(n, cell if row.values is not None and n and n not in hidden else masking.MASK) for n, cell in cells]
+    return {"cells": cells, "marked": masking.names_behind(entity, column, row.names)}

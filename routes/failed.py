@@ -18,7 +18,7 @@ from engine.readers import FileRefused, Limits
 from engine.readers.bytestream import bare_name
 from engine.rollup import Group, roll_up
 from errors import Refusal
-from routes import fields, parts, replies
+from routes import fields, masking, parts, replies
 from routes.auth import requires
 from routes.described import CSV, Reply, described
 from routes.receipts import CSV_TYPE, RunQuery, batch_with_run, csv_of, is_over, rows_of, stream, with_severity
@@ -44,6 +44,7 @@ def get_failed(batch: str, name: str) -> ResponseReturnValue:
     """Give the refused rows of a file as they stood in it, with its header, ready to be mended and sent again."""
     found = _finished(batch)
     file = file_of(found, name)
+    masking.refuse_rows_of(found)
     layout, read = layout_of(found.control, file)
     body = _refused(parts().spool.open(file.digest), name, layout, failed.marks(rows_of(found), name), limits())
     plain_name = name[: len(bare_name(name))]

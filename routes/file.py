@@ -14,7 +14,7 @@ from catalog import batches, files
 from catalog.batches import Batch, State
 from catalog.files import StoredFile
 from errors import Problem, Refusal
-from routes import download, parts, replies
+from routes import download, masking, parts, replies
 from routes.auth import caller, requires, visible_batch
 from routes.described import BYTES, Reply, described
 from routes.fields import refuse_query
@@ -160,6 +160,7 @@ def get_file(digest: str) -> ResponseReturnValue:
 def get_content(digest: str) -> ResponseReturnValue:
     """Give the bytes of an uploaded file, whole or by Range; their ETag is the digest."""
     file = visible_file(digest)
+    masking.refuse_bytes_of(file.digest)
     return download.blob(parts().spool, file.digest, "application/octet-stream", next(iter(file.names), file.digest))
 
 

@@ -84,9 +84,20 @@ class Document:
         """Return the 1-based line of what stands at the path, or of the nearest thing around it."""
         return self.lines.of(path)
 
+    @property
+    def masks(self) -> bool:
+        """Tell whether something in it is `masked: true`."""
+        return _masks(self.data)
+
     def problem(self, path: Path, message: str, allowed: Sequence[str] = ()) -> Problem:
         """Return a problem with what stands at the path."""
         return Problem(message, path_text(path), self.line_of(path), tuple(allowed))
+
+
+def _masks(part: Any) -> bool:
+    if isinstance(part, Mapping):
+        return any((key == "masked" and value) or _masks(value) for key, value in part.items())
+    return isinstance(part, list | tuple) and any(map(_masks, part))
 
 
 def parse(data: bytes, max_bytes: int = MAX_BYTES) -> Document:

@@ -39,7 +39,6 @@ MAY_IMPORT = {
             "engine.segments",
             "engine.failed",
             "engine.failed_sheet",
-            "engine.failed_values",
             "engine.rollup",
             "engine.searching",
             "engine.source_rows",

@@ -1,22 +1,16 @@
-"""Searching results: whatever is sought, what is found is what looking at every line finds; and single rows of files."""
+"""Searching results: whatever is sought, what is found is what looking at every line finds."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-from io import BytesIO, StringIO
+from io import StringIO
 
-import pytest
 from hypothesis import given, settings, strategies as st
 
-from engine.failed import Layout
-from engine.readers import Limits
 from engine.results import HEADER, OUTCOMES, cell
 from engine.searching import Wanted, matching, search
-from engine.source_rows import source_rows
 
-LIMITS = Limits(expansion_ratio=100, expanded_bytes=2**30)
 TEXTS = st.one_of(st.sampled_from(["", "a", 'quo"te', "back\\slash", "com,ma", "Error", "é", "A"]), st.text('aA",\\é ,:{}', max_size=6))
 VALUES = st.dictionaries(TEXTS.filter(bool), TEXTS, max_size=2)
 CODES = [code for codes in OUTCOMES.values() for code in codes]
@@ -70,40 +64,3 @@ def test_a_search_shows_what_it_has_in_time() -> None:
     first = search(iter(pieces), 0, Wanted(code="Core_Data_Bad"), 5, 0)
     assert first == type(first)([], len(pieces[0]), False)
     assert search(iter(pieces[1:]), first.position, Wanted(code="Core_Data_Bad"), 5, 60).is_end
-
-
-CSV = b'\xef\xbb\xbfcode,*name\r\na,"two\r\nlines"\r\nb,x\r\nc,"y, z"\r\n'
-
-
-@pytest.mark.parametrize(
-    ("data", "name", "layout", "line", "cells"),
-    [
-        (CSV, "f.csv", Layout(), 2, (("code", "a"), ("name", "two\r\nlines"))),
-        (CSV, "f.csv", Layout(), 5, (("code", "c"), ("name", "y, z"))),
-        (gzip.compress(CSV, mtime=0), "f.csv.gz", Layout(), 4, (("code", "b"), ("name", "x"))),
-        (b"k;n\n\xe9;2;3\n", "f.csv", Layout(encoding="latin-1", separator=";"), 2, (("k", "é"), ("n", "2"), ("", "3"))),
-        ("k,n\né,2\n".encode("utf-16"), "f.csv", Layout(encoding="utf-16"), 2, (("k", "é"), ("n", "2"))),
-        (b"#Thing,Insert\nx,1\n", "f.csv", Layout(is_multi_entity=True), 2, (("", "x"), ("", "1"))),
-        (b"a,b\n1,2\n", "f.csv", Layout(has_header=False), 1, (("", "a"), ("", "b"))),
-        (b'[{"k": "a"}, {"k": 2, "m": null}]', "f.json", Layout(is_array=True), 2, (("k", "2"), ("m", "null"))),
-    ],
-)
-def test_a_row_as_it_stands(data: bytes, name: str, layout: Layout, line: int, cells: tuple) -> None:
-    """A record is shown cell by cell under its columns' names, whatever its file is like, by the line where it begins."""
-    (row,) = source_rows(BytesIO(data), name, layout, [line], LIMITS)
-    assert (row.line, row.cells) == (line, cells)
-
-
-def test_a_row_of_json_lines_and_none() -> None:
-    """A line of JSON is shown by its names; what is no JSON as it stands; a line that is not there is left out."""
-    data = BytesIO(b'{"k": "a"}\nbroken\n')
-    rows = source_rows(data, "f.jsonl", Layout(), [1, 2], LIMITS, is_json_lines=True)
-    assert [row.cells for row in rows] == [(("k", "a"),), (("", "broken\n"),)]
-    assert source_rows(BytesIO(CSV), "f.csv", Layout(), [99], LIMITS) == []
-    assert source_rows(BytesIO(b""), "f.csv", Layout(), [2], LIMITS) == []
-
-
-def test_cells_are_cut() -> None:
-    """Of a very long cell, or row, so much is shown as fits a page."""
-    (row,) = source_rows(BytesIO(b"k\n" + b"x" * 5000 + b",1" * 500 + b"\n"), "f.csv", Layout(), [2], LIMITS)
-    assert len(row.cells) == 200 and row.cells[0] == ("k", "x" * 200)

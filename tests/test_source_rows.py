@@ -1,4 +1,4 @@
-"""Refused records one by one, as values by the names that their file gives its columns."""
+"""Records of files one by one, as values by the names that their file gives its columns."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import gzip
 import io
 import json
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from engine.failed import Layout, Mark
-from engine.failed_values import Record, refused_records
 from engine.readers.limits import FileRefused, Limits
+from engine.source_rows import SourceRow, source_row, source_rows
 from engine.workbook import workbook
 
 INPUTS = ["code", "name"]
 
 
-def found(data: bytes, lines: Iterable[tuple[int, bool]], name: str = "f.csv", most: int = 100, **layout: Any) -> list[Record]:
+def found(data: bytes, lines: Iterable[tuple[int, bool]], name: str = "f.csv", most: int = 100, **layout: Any) -> list[SourceRow]:
     """Return the refused records of a file, given (line, is refused) for each of its results."""
     results = (Mark(line, is_kept) for line, is_kept in lines)
-    return list(refused_records(io.BytesIO(data), name, Layout(**layout), INPUTS, results, most, Limits()))
+    return list(source_rows(io.BytesIO(data), name, Layout(**layout), INPUTS, results, most, Limits()))
 
 
-def values(records: list[Record]) -> list[tuple[int, Any]]:
+def values(records: list[SourceRow]) -> list[tuple[int, Any]]:
     """Return each record's line and values."""
     return [(record.line, record.values) for record in records]
 
@@ -126,8 +126,56 @@ def test_reading_ends_with_the_last_record_wanted() -> None:
     for most in (1, 2):
         stream = io.BytesIO(data)
         tracemalloc.start()
-        records = list(refused_records(stream, "f.csv", Layout(), INPUTS, refused(), most, Limits()))
+        records = list(source_rows(stream, "f.csv", Layout(), INPUTS, refused(), most, Limits()))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert [record.line for record in records] == [2, 390_000][:most]
         assert (stream.tell() < 1_000_000) == (most == 1) and peak < 4_000_000
+
+
+CSV = b'\xef\xbb\xbfcode,*name\r\na,"two\r\nlines"\r\nb,x\r\nc,"y, z"\r\n'
+BOOK = b"".join(workbook([["*code", "name"], ["a", "x"], ["b"]]))
+
+
+def shown(data: bytes, line: int, name: str = "f.csv", inputs: Sequence[str] = (), **layout: Any) -> list[tuple[str, str]] | None:
+    """Return what a page shows of the record of a line."""
+    row = source_row(io.BytesIO(data), name, Layout(**layout), inputs, line, Limits())
+    return row and row.shown_cells()
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "layout", "line", "cells"),
+    [
+        (CSV, "f.csv", {}, 2, [("code", "a"), ("name", "two\r\nlines")]),
+        (CSV, "f.csv", {}, 5, [("code", "c"), ("name", "y, z")]),
+        (gzip.compress(CSV, mtime=0), "f.csv.gz", {}, 4, [("code", "b"), ("name", "x")]),
+        (b"k;n\n\xe9;2;3\n", "f.csv", {"encoding": "latin-1", "separator": ";"}, 2, [("k", "é"), ("n", "2"), ("", "3")]),
+        ("k,n\né,2\n".encode("utf-16"), "f.csv", {"encoding": "utf-16"}, 2, [("k", "é"), ("n", "2")]),
+        (b"#Thing,Insert\nx,1\n", "f.csv", {"is_multi_entity": True}, 2, [("", "x"), ("", "1")]),
+        (b"a,b\n1,2\n", "f.csv", {"has_header": False}, 1, [("", "a"), ("", "b")]),
+        (b'k\n"a" b\nc\n', "f.csv", {}, 2, [("", '"a" b')]),
+        (b"k,n\n" + b"x,1\n" * 500 + b"y,2\n" + b"x,1\n" * 500, "f.csv", {}, 502, [("k", "y"), ("n", "2")]),
+        (b'[{"k": "a"}, {"k": 2, "m": null}]', "f.json", {"is_array": True}, 2, [("k", "2"), ("m", "null")]),
+        (gzip.compress(b'[{"k": "a"}, {"k": 2}]'), "f.json.gz", {"is_array": True}, 2, [("k", "2")]),
+        (b'{"k": "a"}\nbroken\n', "f.jsonl", {"is_json_lines": True}, 1, [("k", "a")]),
+        (b'{"k": "a"}\nbroken\n', "f.jsonl", {"is_json_lines": True}, 2, [("", "broken")]),
+        (BOOK, "f.xlsx", {"is_sheet": True}, 2, [("code", "a"), ("name", "x")]),
+        (BOOK, "f.xlsx", {"is_sheet": True}, 3, [("code", "b"), ("name", "")]),
+        (BOOK, "f.xlsx", {"is_sheet": True, "is_multi_entity": True}, 1, [("", "*code"), ("", "name")]),
+    ],
+)
+def test_a_row_as_it_stands(data: bytes, name: str, layout: dict[str, Any], line: int, cells: list[tuple[str, str]]) -> None:
+    """A record is shown cell by cell under its columns' names, whatever its file is like, by the line where it begins."""
+    assert shown(data, line, name, **layout) == cells
+
+
+def test_rows_that_are_not_there() -> None:
+    """A line behind the file's end shows nothing."""
+    assert shown(CSV, 99) is None and shown(b"", 2) is None and shown(b"[]", 1, is_array=True) is None
+    assert shown(BOOK, 9, "f.xlsx", is_sheet=True) is None and shown(b"{}\n", 3, is_json_lines=True) is None
+
+
+def test_cells_are_cut() -> None:
+    """Of a very long cell, or row, so much is shown as fits a page."""
+    cells = shown(b"k\n" + b"x" * 5000 + b",1" * 500 + b"\n", 2)
+    assert cells and len(cells) == 200 and cells[0] == ("k", "x" * 200)
