@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import BoundedSemaphore
 from typing import TypeVar
@@ -24,6 +24,7 @@ from jobs.trial import Trials
 from pages.site import site
 from routes import (
     Parts,
+    addresses,
     api_docs,
     auth,
     batch,
@@ -56,8 +57,8 @@ R = TypeVar("R")
 
 BLUEPRINTS = (
     control.routes, trial.routes, drift.routes, batch.routes, file.routes, handle.routes, resumable.routes, schedule.routes, imports.routes,
-    status.routes, results.routes, batches.routes, templates.routes, webhooks.routes, health.routes, metrics.routes, api_docs.routes,
-    *compat.BLUEPRINTS, site,
+    status.routes, results.routes, batches.routes, templates.routes, webhooks.routes, addresses.routes, health.routes, metrics.routes,
+    api_docs.routes, *compat.BLUEPRINTS, site,
 )  # fmt: skip
 SMALL_BODY_BYTES = 1024 * 1024  # of forms and JSON objects; uploads have limits of their own
 UNTOLD = {"/healthz", "/readyz", "/metrics"}  # asked all day long; traces would be of little else
@@ -110,10 +111,17 @@ def wire(settings: Settings) -> Parts:
         waiters=BoundedSemaphore(settings.web_threads // 2),
         tables=lambda: _of_target(target, target.tables),
         values_of=lambda table, column, most: _of_target(target, lambda: target.values_of(table, column, most)),
+        send_test_mail=partial(_send_test_mail, settings),
         try_sample=Trials(settings.target_url, settings.max_control_bytes).run,
         check_target=lambda: _of_target(target, lambda: target.tables().names()),
         close_target=target.close,
     )
+
+
+def _send_test_mail(settings: Settings, to: Sequence[str]) -> None:
+    from jobs import mail  # only where it is needed: what it brings along takes memory
+
+    mail.send_test(to, sender=settings.mail_from or "", server=settings.smtp_url or "")
 
 
 def _of_target(target: Target, ask: Callable[[], R]) -> R:

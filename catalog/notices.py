@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 import clock
 from catalog.database import UtcDateTime, insert as insert_of, reading, writing
-from catalog.tables import batches, deliveries, notices, webhooks
+from catalog.tables import batches, default_addresses, deliveries, notices, webhooks
 
 _AT_ONCE = 100
 _OTHERS = deliveries.alias("others")
@@ -114,7 +114,8 @@ def noted(ended: Select[Any], addresses: ColumnElement[Any]) -> Insert:
 
     `ended` selects batch, run and time; `addresses` is the column of the batch's mail addresses, which it has at hand.
     """
-    is_of_interest = or_(func.json_array_length(addresses) > 0, exists().where(webhooks.c.is_enabled))
+    by_default = exists(select(default_addresses.c.control))
+    is_of_interest = or_(func.json_array_length(addresses) > 0, exists().where(webhooks.c.is_enabled), by_default)
     return insert(notices).from_select(["batch_id", "run", "created_at"], ended.where(is_of_interest))
 
 

@@ -295,6 +295,17 @@ markers = Table(
 )
 
 # Batches whose end somebody is to be told, until the deliveries of that are made: written with the end itself, in one transaction.
+# Who is told by mail of batches that name nobody themselves; the empty name stands for all control files that have no row.
+default_addresses = Table(
+    "default_addresses",
+    metadata,
+    Column("control", String, primary_key=True),
+    Column("success", JSON, nullable=False),
+    Column("failure", JSON, nullable=False),
+    Column("key_id", String, nullable=False),  # who said so last
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+
 notices = Table(
     "notices",
     metadata,

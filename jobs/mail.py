@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP as MAIL_LINES
-from email.utils import format_datetime
+from email.utils import format_datetime, make_msgid
 from html import escape
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +22,7 @@ from engine.rollup import Group
 from jobs.attachments import Attachment
 
 TIMEOUT_SECONDS = 30.0  # for each answer of the mail server
+TEST_SECONDS = 5.0  # the same for a test, for which somebody waits
 SUBJECT_CHARS = 120
 GROUPS_SHOWN = 10
 COUNTS = ("input", "created", "updated", "deleted", "skipped", "errors", "unprocessed")
@@ -76,16 +77,29 @@ def send(mail: EmailMessage, server: str) -> None:
         client.send_message(mail)
 
 
+def send_test(to: Sequence[str], *, sender: str, server: str) -> None:
+    """Send a mail that says only that it has come. Raises OSError where the server does not take it for all of them."""
+    mail = EmailMessage(policy=MAIL_LINES)
+    mail["From"], mail["To"], mail["Subject"] = sender, ", ".join(to), "A test of Lading's mails"
+    mail["Date"], mail["Message-ID"] = format_datetime(clock.now()), make_msgid(domain=sender.rpartition("@")[2])
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content("This mail was sent to see whether mails about imports arrive. They do.\n")
+    with connected(server, sender, TEST_SECONDS) as client:
+        refused = client.send_message(mail)
+    if refused:
+        raise OSError(f"it refused {', '.join(refused)}")
+
+
 @contextmanager
-def connected(server: str, sender: str) -> Iterator[smtplib.SMTP]:
+def connected(server: str, sender: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[smtplib.SMTP]:
     """Give a connection to the server that a URL names, encrypted and signed in to as the URL says. Raises OSError."""
     parts = urlsplit(server)
     host, domain = parts.hostname or "", sender.rpartition("@")[2]
     encrypted = ssl.create_default_context()
     if parts.scheme == "smtps":
-        client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, domain, timeout=TIMEOUT_SECONDS, context=encrypted)
+        client: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, domain, timeout=timeout_seconds, context=encrypted)
     else:
-        client = smtplib.SMTP(host, parts.port or (587 if parts.scheme == "smtp+starttls" else 25), domain, timeout=TIMEOUT_SECONDS)
+        client = smtplib.SMTP(host, parts.port or (587 if parts.scheme == "smtp+starttls" else 25), domain, timeout=timeout_seconds)
     with client:
         if parts.scheme == "smtp+starttls":
             client.starttls(context=encrypted)

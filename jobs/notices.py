@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from catalog import notices
+from catalog import addresses, notices
 from catalog.batches import Batch
 from catalog.notices import Delivery, Kind, NewDelivery, Notice
 from engine.target import open_target
@@ -85,14 +85,15 @@ class Notices:
         return bool(found)
 
     def _mails(self, notice: Notice, batch: Batch) -> list[NewDelivery]:
-        outcome, event = ("success" if mail.is_success(batch) else "failure"), event_of(batch)
-        wanted = (address.partition(":") for address in batch.addresses)
+        outcome: addresses.Outcome = "success" if mail.is_success(batch) else "failure"
+        event = event_of(batch)
+        named = [address for told_of, _, address in (one.partition(":") for one in batch.addresses) if told_of == outcome]
         return [
             NewDelivery(
                 id=notices.id_of("mail", notice.batch_id, notice.run, address), kind=Kind.MAIL, recipient=address, event=event,
                 batch_id=notice.batch_id, run=notice.run,
             )
-            for told_of, _, address in wanted if told_of == outcome
+            for address in named or addresses.told_by_default(self.catalog, batch.control, outcome)
         ]  # fmt: skip
 
     # Mails ----------------------------------------------------------------------------------------------------------

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, redirect, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import fields as kinds, validate
 
-from catalog import notices, webhooks
+from catalog import addresses as defaults, controls, notices, webhooks
 from catalog.notices import Progress
 from errors import Refusal
 from pages import forms
 from pages.looks import page
 from pages.session import signed_in
-from routes import parts
+from routes import addresses, parts
 from routes.auth import caller
 from routes.webhooks import make, visible_webhook
+from schemas.addresses import AddressesRequest, TestMailRequest
 from schemas.requests import Request
 from schemas.webhooks import WebhookRequest
 
@@ -46,6 +49,23 @@ def create() -> ResponseReturnValue:
     return _page({"state": None, "before": None}, secret=made.secrets[0])
 
 
+@routes.post("/addresses")
+@signed_in("admin")
+def set_addresses() -> ResponseReturnValue:
+    """Set who is told by mail of batches that name nobody."""
+    addresses.put(forms.of_form(AddressesRequest()))
+    return redirect(url_for("pages.notices.index"), 303)
+
+
+@routes.post("/addresses/test")
+@signed_in("admin")
+def send_test_mail() -> ResponseReturnValue:
+    """Send a mail that says only that mails arrive, and tell what the mail server said."""
+    to = forms.of_form(TestMailRequest())["to"]
+    addresses.try_to_send(to)
+    return _page({"state": None, "before": None}, secret=None, sent=to)
+
+
 @routes.post("/<webhook>/remove")
 @signed_in("admin")
 def remove(webhook: str) -> ResponseReturnValue:
@@ -71,7 +91,7 @@ def again(delivery: str) -> ResponseReturnValue:
     return redirect(url_for("pages.notices.index"), 303)
 
 
-def _page(query: dict[str, object], secret: str | None) -> ResponseReturnValue:
+def _page(query: dict[str, object], secret: str | None, sent: Sequence[str] = ()) -> ResponseReturnValue:
     state = Progress(str(query["state"])) if query["state"] else None
     before = int(str(query["before"])) if query["before"] else None
     found = notices.listed(parts().catalog, state=state, before=before, limit=_ROWS + 1)
@@ -80,5 +100,6 @@ def _page(query: dict[str, object], secret: str | None) -> ResponseReturnValue:
     is_mailing = parts().settings.smtp_url is not None
     return page(
         "notices.html", hooks=hooks, found=found[:_ROWS], following=following, states=_STATES, state=state, secret=secret,
-        is_mailing=is_mailing, waiting=Progress.WAITING,
+        is_mailing=is_mailing, waiting=Progress.WAITING, sent=sent, told=defaults.listed(parts().catalog),
+        named=[name.name for name in controls.names(parts().catalog)],
     )  # fmt: skip

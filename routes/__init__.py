@@ -1,6 +1,6 @@
 """HTTP only, one file a step. A route parses, calls one function and replies; its docstring is its API text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Any, cast
@@ -27,6 +27,7 @@ class Parts:
     waiters: BoundedSemaphore  # the requests that may wait for batches; each holds a thread, and some must be left for the others
     tables: Callable[[], Tables]  # of the target; raises TargetUnavailable
     values_of: ValuesOf  # of a column of the target, where there are few
+    send_test_mail: Callable[[Sequence[str]], None]  # raises OSError; only where settings say how mails are sent
     try_sample: Callable[..., dict[str, Any]]  # see jobs.trial.Trials.run
     check_target: Callable[[], object]  # raises what is wrong with the target
     close_target: Callable[[], None]
