@@ -27,6 +27,8 @@ PAUSE_SECONDS = 0.5
 _RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": timedelta(seconds=20), "backoff": {"max_backoff": timedelta(seconds=4)}}
 _CLIENT: dict[str, Any] = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60), "allow_http": True}
 
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")  # as Amazon, Google and their like say it, and Azure
+
 _used_by: int | None = None
 
 
@@ -118,7 +120,7 @@ class Bucket:
             return self._do(ask, FileNotFoundError)
         except FileNotFoundError as error:
             # A bucket that is not there must not look like one in which everything was lost.
-            if "NoSuchBucket" in str(error):
+            if _is_about_bucket(error):
                 raise self._trouble(error) from error
             return None
 
@@ -148,7 +150,8 @@ class Bucket:
 
     def _trouble(self, error: Exception) -> SpoolUnavailable:
         # The first line says what was asked and what came of it; what follows are the library's inner parts.
-        return SpoolUnavailable(f"the object store fails: {type(error).__name__}: {str(error).partition(chr(10))[0][:500]}")
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:500]}"
+        return SpoolUnavailable(f"the object store {'has no such bucket' if _is_about_bucket(error) else 'fails'}: {what}")
 
 
 def _open(url: str) -> Any:
@@ -159,6 +162,10 @@ def _open(url: str) -> Any:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise SettingInvalid(f"SPOOL_URL names a bucket that cannot be used: {reason}") from error
+
+
+def _is_about_bucket(error: Exception) -> bool:
+    return any(word in str(error) for word in _NO_BUCKET)
 
 
 def _meta(found: Any) -> Meta:

@@ -84,7 +84,7 @@ class ObjectSpool:
             return copy
         size = self.size(digest)
         if size is None:
-            raise _unknown(digest)
+            raise self._absent(digest)
         if size <= BLOCK_BYTES and self._cache.has_room(size):
             self._fetch(digest)
             return self._cache.open(digest) or self.open(digest)
@@ -114,7 +114,7 @@ class ObjectSpool:
         """Read stored bytes, compare them with their digest, and keep them as a copy where they fit."""
         size = self.size(digest)
         if size is None:
-            raise _unknown(digest)
+            raise self._absent(digest)
         is_kept, hashed = self._cache.has_room(size), hashlib.sha256()
         with DirectoryReceiver(self._partial / secrets.token_hex(16), self._keep_copy, None) as receiver:
             for start in range(0, size, BLOCK_BYTES):
@@ -126,6 +126,11 @@ class ObjectSpool:
                 raise DigestMismatch(digest, hashed.hexdigest())
             if is_kept:
                 receiver.commit(digest)
+
+    def _absent(self, digest: str) -> DigestUnknown:
+        """Return the error of bytes that are not there; SpoolUnavailable where the whole bucket is not, which no answer to HEAD tells."""
+        self._bucket.get_range(_key(digest), 0, 1)
+        return _unknown(digest)
 
     def _keep_copy(self, partial: Path, _fd: int, digest: str, size: int) -> None:
         self._cache.keep(partial, digest, size)

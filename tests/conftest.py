@@ -21,7 +21,7 @@ import redis
 
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
 from settings import Settings
-from tests import postgresql
+from tests import other_stores, postgresql
 from tests.object_store import ObjectStore, running as object_store_running
 
 NUMBERS = itertools.count(1)
@@ -126,8 +126,8 @@ def redis_url(valkey: redis.Redis) -> str:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[ObjectStore]:
-    """Give an S3 server of this test process's own."""
-    with object_store_running() as store:
+    """Give an S3 server of this test process's own, or what OBJECT_STORE names (see tests/other_stores.py)."""
+    with other_stores.RUNNING.get(os.environ.get("OBJECT_STORE", ""), object_store_running)() as store:
         yield store
 
 
@@ -136,7 +136,7 @@ def bucket_url(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> st
     """Give the URL of an empty prefix of a bucket, and put what its server asks for into the environment."""
     for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
-    return f"s3://lading/test{next(NUMBERS)}-{os.getpid()}"
+    return f"{object_store.scheme}://lading/test{next(NUMBERS)}-{os.getpid()}"
 
 
 @pytest.fixture

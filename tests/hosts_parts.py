@@ -147,8 +147,7 @@ def stores(host: Host) -> Iterator[dict[str, str]]:
             "DATABASE_URL": server.url("postgres").replace("127.0.0.1", host.address),
             "REDIS_URL": f"redis://{host.address}:{REDIS_PORT}/0",
             "SPOOL_URL": BUCKET,
-            **bucket.environment(),
-            "AWS_ENDPOINT_URL": f"http://{host.address}:{bucket.port}",
+            **bucket.environment(address=host.address),
         }
 
 

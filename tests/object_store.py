@@ -37,16 +37,16 @@ _IDENTITIES = {
 
 @dataclass
 class ObjectStore:
-    """The running server."""
+    """A running server, and how its clients find it."""
 
     port: int
-    folder: Path
+    scheme = "s3"
 
-    def environment(self, port: int | None = None) -> dict[str, str]:
-        """Return the variables by which a process finds it, at another port perhaps."""
+    def environment(self, port: int | None = None, address: str = "127.0.0.1", secret: str = SECRET) -> dict[str, str]:
+        """Return the variables by which a process finds it, at another port perhaps, or with a secret that is none (`wrong`)."""
         return {
-            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port or self.port}",
+            "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{address}:{port or self.port}",
         }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def running(address: str = "127.0.0.1") -> Iterator[ObjectStore]:
         )
     try:
         wait_until(lambda: _answers(ports["s3.port"]), process, "SeaweedFS", 90)
-        yield ObjectStore(ports["s3.port"], folder)
+        yield ObjectStore(ports["s3.port"])
     finally:
         stop(process, with_signal=signal.SIGKILL)  # in order takes it ten seconds, for readers that there are none of
         shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,9 @@ def proxy(object_store: ObjectStore) -> Iterator[FailingProxy]:
 
 
 @pytest.fixture
-def site(target_url_sqlite: str, tmp_path: Path, redis_url: str, bucket_url: str, proxy: FailingProxy) -> Iterator[Site]:
+def site(
+    target_url_sqlite: str, tmp_path: Path, redis_url: str, bucket_url: str, object_store: ObjectStore, proxy: FailingProxy
+) -> Iterator[Site]:
     """Give an installation whose workers reach the bucket by a way that can fail, and keep copies of their own."""
     (tmp_path / "host").mkdir()
     environment = {
@@ -38,7 +40,7 @@ def site(target_url_sqlite: str, tmp_path: Path, redis_url: str, bucket_url: str
         "LEASE_SECONDS": "6", "HEARTBEAT_SECONDS": "1",
     }  # fmt: skip
     made = Site(tmp_path, environment)
-    made.environment |= {"SPOOL_CACHE": str(tmp_path / "host" / "cache"), "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
+    made.environment |= {"SPOOL_CACHE": str(tmp_path / "host" / "cache")} | object_store.environment(proxy.port)
     yield made
     made.close()
 
@@ -103,12 +105,13 @@ def test_a_store_that_is_gone_at_the_start(site: Site, proxy: FailingProxy) -> N
 
 
 def test_the_web_says_what_fails(
-    site: Site, proxy: FailingProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    site: Site, object_store: ObjectStore, proxy: FailingProxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where the store fails an upload is 503 and `/readyz` names the spool, as it does where this is not the one that the catalog knows."""
     monkeypatch.setattr(buckets, "_RETRIES", {"max_retries": 0})
     monkeypatch.setattr(buckets, "PAUSE_SECONDS", 0.05)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
+    for name, value in object_store.environment(proxy.port).items():
+        monkeypatch.setenv(name, value)
     web = Web(site.settings)
     try:
         assert "spool: ok" in web.get("/readyz").text
