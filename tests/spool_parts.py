@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import spool
-from spool.bucket import Bucket
+from spool import bucket as buckets
+from spool.bucket import Bucket, Meta
 
 
 def send(store: spool.Spool, *parts: bytes, expected: str | None = None, max_bytes: int | None = None) -> tuple[str, int]:
@@ -57,6 +62,22 @@ class Place:
         else:
             Bucket(self.url).put(f"sha256/{digest[:2]}/{digest}", data)
             (self.local / "sha256" / digest).unlink(missing_ok=True)
+
+    def age(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make all that is stored older; of a bucket, whose clock is its own, its answers are told so."""
+        if self.is_folder:
+            for path in (self.root / "sha256").rglob("*"):
+                then = path.stat().st_mtime - seconds
+                os.utime(path, (then, then))
+            return
+        stored = {meta for part in ("sha256", "used") for meta in Bucket(self.url).below(part)}
+        tell = buckets._meta
+
+        def told(found: Any) -> Meta:
+            meta = tell(found)
+            return replace(meta, modified_at=meta.modified_at - timedelta(seconds=seconds)) if meta in stored else meta
+
+        monkeypatch.setattr(buckets, "_meta", told)
 
 
 @pytest.fixture(params=["folder", "bucket"])

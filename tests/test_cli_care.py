@@ -26,9 +26,10 @@ from jobs import queues
 from settings import Settings
 from spool import open_spool
 from tests.engine_parts import sql
-from tests.web_parts import BAD_CONTROL, CONTROL, Web, lite, web
+from tests.spool_parts import Place, place
+from tests.web_parts import BAD_CONTROL, CONTROL, Web, lite, web, web_on_each_spool
 
-__all__ = ["lite", "web"]
+__all__ = ["lite", "place", "web", "web_on_each_spool"]
 ROOT = Path(__file__).parent.parent
 
 
@@ -98,25 +99,23 @@ def test_other_files_are_no_tables(lite: Web, tmp_path: Path, text: str) -> None
 
 
 # The spool -------------------------------------------------------------------------------------------------------------------
-def test_verify_names_what_is_altered_and_what_is_missing(web: Web) -> None:
+def test_verify_names_what_is_altered_and_what_is_missing(web_on_each_spool: Web, place: Place) -> None:
     """`spool verify` is content with a whole spool, and names a blob whose bytes are others and a file that is gone."""
+    web, store = web_on_each_spool, place.open()
     web.ready()
-    store = open_spool(web.settings.spool_url)
     whole = run(web.settings, "spool", "verify", "--json")
     assert (whole.exit_code, json.loads(whole.stdout)) == (Exit.OK, {"checked": 2, "altered": [], "missing": {}})
     file, control = sorted(store.digests(0), key=lambda digest: store.size(digest) or 0)
-    blob = Path(web.settings.spool_url.removeprefix("file:")) / "sha256" / control[:2] / control
-    blob.chmod(0o600)
-    blob.write_bytes(b"x" * (store.size(control) or 0))
+    place.alter(control, b"x" * (store.size(control) or 0))
     assert store.delete(file, 0)
     torn = run(web.settings, "spool", "verify", "--json")
     assert (torn.exit_code, json.loads(torn.stdout)) == (Exit.FAILED, {"checked": 1, "altered": [control], "missing": {file: "file"}})
     assert f"missing {file} (file)" in run(web.settings, "spool", "verify").stdout
 
 
-def test_sweep_tells_what_it_deleted(web: Web) -> None:
+def test_sweep_tells_what_it_deleted(web_on_each_spool: Web, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """`spool sweep` deletes a file whose time is over, and says so; what is younger stays."""
-    store = open_spool(web.settings.spool_url)
+    web, store = web_on_each_spool, place.open()
     with store.receive() as receiver:
         receiver.write(b"old")
         digest, size = receiver.commit()
@@ -126,8 +125,7 @@ def test_sweep_tells_what_it_deleted(web: Web) -> None:
     ago = clock.now() - timedelta(days=web.settings.keep_files_days + 1)
     with writing(web.catalog) as connection:
         connection.execute(update(tables.files).values(used_at=ago))
-    blob = Path(web.settings.spool_url.removeprefix("file:")) / "sha256" / digest[:2] / digest
-    os.utime(blob, (ago.timestamp(),) * 2)
+    place.age((web.settings.keep_files_days + 1) * 86400, monkeypatch)
     old = int(web.batch())
     with writing(web.catalog) as connection:
         connection.execute(update(tables.batches).values(created_at=ago))

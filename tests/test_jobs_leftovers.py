@@ -9,14 +9,23 @@ from catalog.batches import Counts, State
 from engine.target import open_target
 from jobs import leftovers
 from tests.jobs_parts import Site
+from tests.spool_parts import Place, place
+
+__all__ = ["place"]
 
 
-def test_only_runs_that_are_over_are_cleared_away(target_url: str, redis_url: str, tmp_path: Path) -> None:
+def test_only_runs_that_are_over_are_cleared_away(target_url: str, redis_url: str, tmp_path: Path, place: Place) -> None:
     """Heads and segments of a run that is over go; those of one under way, and of one that another installation may know, stay."""
     catalog_url = f"sqlite:///{tmp_path / 'catalog.db'}" if target_url.startswith("sqlite") else target_url
     site = Site(
         tmp_path,
-        {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{tmp_path / 'spool'}", "REDIS_URL": redis_url},
+        {
+            "TARGET_URL": target_url,
+            "CATALOG_URL": catalog_url,
+            "REDIS_URL": redis_url,
+            "SPOOL_URL": place.url,
+            "SPOOL_CACHE": str(place.local),
+        },
     )
     target = open_target(target_url)
     claims, results = [], site.store(b"x")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
 import pytest
 from sqlalchemy import update
@@ -20,15 +20,16 @@ from errors import Refusal
 from jobs import retention
 from spool import Spool, open_spool
 from tests.catalog_parts import at_once
-from tests.web_parts import Web, web
+from tests.spool_parts import Place, place
+from tests.web_parts import Web, web_on_each_spool
 
-__all__ = ["web"]
+__all__ = ["place", "web_on_each_spool"]
 LANE = [(None, "airlines")]
 
 
 def spool_of(web: Web) -> Spool:
     """Return the spool."""
-    return open_spool(web.settings.spool_url)
+    return open_spool(web.settings.spool_url, web.settings.spool_cache)
 
 
 def stored(web: Web, data: bytes) -> str:
@@ -45,14 +46,29 @@ def uploaded(web: Web, data: bytes) -> str:
     return digest
 
 
-def age(web: Web, days: int) -> None:
-    """Make everything that is there older by some days."""
+Age = Callable[[int], None]
+# What is held by the catalog alone: no spool makes a difference.
+OF_THE_CATALOG = pytest.mark.parametrize("place", ["folder"], indirect=True)
+
+
+@pytest.fixture
+def web(web_on_each_spool: Web) -> Web:
+    """Give the application on each database, its spool in a folder and in a bucket."""
+    return web_on_each_spool
+
+
+@pytest.fixture
+def age(web: Web, place: Place, monkeypatch: pytest.MonkeyPatch) -> Age:
+    """Give what makes everything that is there older by some days."""
+    return partial(_age, web, place, monkeypatch)
+
+
+def _age(web: Web, place: Place, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
     ago = clock.now() - timedelta(days=days)
     with writing(web.catalog) as connection:
         connection.execute(update(tables.files).values(used_at=ago))
         connection.execute(update(tables.runs).where(tables.runs.c.completed_at.is_not(None)).values(completed_at=ago))
-    for path in (Path(web.settings.spool_url.removeprefix("file:")) / "sha256").rglob("*"):
-        os.utime(path, (ago.timestamp(),) * 2)
+    place.age(days * 86400, monkeypatch)
 
 
 def batch_with(web: Web, digest: str, mode: Mode | None = None) -> int:
@@ -89,10 +105,10 @@ def is_there(web: Web, digest: str) -> bool:
     return status == 200
 
 
-def test_a_file_that_nobody_uses_goes_after_its_time(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_nobody_uses_goes_after_its_time(web: Web, age: Age, caplog: pytest.LogCaptureFixture) -> None:
     """T63: an old file without a batch is deleted, and the log tells; one sent again, or given to a batch, has its time anew."""
     old, again, attached = (uploaded(web, name) for name in (b"old", b"again", b"attached"))
-    age(web, 31)
+    age(31)
     uploaded(web, b"again")
     batch_with(web, attached)
     with caplog.at_level(logging.INFO, "jobs.retention"):
@@ -102,11 +118,11 @@ def test_a_file_that_nobody_uses_goes_after_its_time(web: Web, caplog: pytest.Lo
     assert uploaded(web, b"old") == old and is_there(web, old)
 
 
-def test_a_file_stays_as_long_as_a_run_may_need_it(web: Web) -> None:
+def test_a_file_stays_as_long_as_a_run_may_need_it(web: Web, age: Age) -> None:
     """T63: however old, the file of a scheduled or running batch stays, and for its time after the run's end; then it goes."""
     digest = uploaded(web, b"carrier,name\n")
     batch_id = batch_with(web, digest, Mode.DRY_RUN)
-    age(web, 400)
+    age(400)
     sweep(web)
     assert is_there(web, digest)
     claim = claimed(web)
@@ -115,7 +131,7 @@ def test_a_file_stays_as_long_as_a_run_may_need_it(web: Web) -> None:
     ended(web, claim)
     sweep(web)
     assert is_there(web, digest)
-    age(web, 31)
+    age(31)
     sweep(web)
     assert not is_there(web, digest)
     assert [file.digest for file in batches.files(web.catalog, batch_id)] == [digest]
@@ -126,12 +142,13 @@ def test_a_file_stays_as_long_as_a_run_may_need_it(web: Web) -> None:
     assert web.post("/api/schedule", {"batch": str(batch_id)}).status_code == 200
 
 
-def test_attaching_races_the_sweep(web: Web) -> None:
+@OF_THE_CATALOG
+def test_attaching_races_the_sweep(web: Web, age: Age) -> None:
     """T63: a file that is given to a batch while the sweep gives it up is either kept, or the request is refused."""
     outcomes = set()
     for number in range(25):
         digest, batch_id = uploaded(web, b"race %d" % number), int(web.batch())
-        age(web, 31)
+        age(31)
         since = clock.now() - timedelta(days=30)
         attached, expired = at_once(
             lambda batch_id=batch_id, digest=digest: batches.attach(web.catalog, batch_id, "airlines.csv", digest),  # type: ignore[misc]
@@ -146,12 +163,13 @@ def test_attaching_races_the_sweep(web: Web) -> None:
     assert outcomes <= {True, False}
 
 
-def test_scheduling_races_the_sweep(web: Web) -> None:
+@OF_THE_CATALOG
+def test_scheduling_races_the_sweep(web: Web, age: Age) -> None:
     """T63: a batch that is scheduled while the sweep gives its file up has the file, or is refused and stays as it was."""
     for number in range(25):
         digest = uploaded(web, b"race %d" % number)
         batch_id = batch_with(web, digest)
-        age(web, 31)
+        age(31)
         since = clock.now() - timedelta(days=30)
         scheduled, expired = at_once(
             lambda batch_id=batch_id: batches.schedule(web.catalog, batch_id, Options(), LANE),  # type: ignore[misc]
@@ -166,11 +184,12 @@ def test_scheduling_races_the_sweep(web: Web) -> None:
             assert expired is False and batch.state is State.SCHEDULED and is_there(web, digest)
 
 
-def test_the_sweep_waits_for_a_schedule_that_is_under_way(web: Web) -> None:
+@OF_THE_CATALOG
+def test_the_sweep_waits_for_a_schedule_that_is_under_way(web: Web, age: Age) -> None:
     """T63: a schedule that has looked at its files, and is not committed yet, keeps them."""
     digest = uploaded(web, b"x")
     batch_id = batch_with(web, digest)
-    age(web, 31)
+    age(31)
     with ThreadPoolExecutor(1) as pool:
         with writing(web.catalog) as connection:
             catalog_retention.keep_for_run(connection, batch_id)
@@ -181,13 +200,13 @@ def test_the_sweep_waits_for_a_schedule_that_is_under_way(web: Web) -> None:
     assert is_there(web, digest)
 
 
-def test_bytes_that_something_else_needs_stay(web: Web) -> None:
+def test_bytes_that_something_else_needs_stay(web: Web, age: Age) -> None:
     """T63: where a file's bytes are a control file's or a run's results too, they stay when the file goes; what nothing names goes."""
     as_control, as_results, orphan, young = uploaded(web, b"files: {}"), uploaded(web, b"#Code\n"), stored(web, b"orphan"), b"young orphan"
     controls.add(web.catalog, as_control, key_id="k", tables=[])
     batch_with(web, uploaded(web, b"x"), Mode.IMPORT)
     ended(web, claimed(web), b"#Code\n")
-    age(web, 31)
+    age(31)
     stored(web, young)
     sweep(web)
     spool = spool_of(web)
@@ -196,14 +215,14 @@ def test_bytes_that_something_else_needs_stay(web: Web) -> None:
     assert [spool.size(digest) is not None for digest in (*kept, orphan)] == [True, True, True, False]
 
 
-def test_results_go_after_their_time(web: Web) -> None:
+def test_results_go_after_their_time(web: Web, age: Age) -> None:
     """Results are kept for as long as it is said; afterwards asking for them is 410, and the status still tells the counts."""
     batch_id = batch_with(web, uploaded(web, b"x"), Mode.IMPORT)
     ended(web, claimed(web), b"#Code,Message,Severity,LineNumber,Properties,EntityId,File\n")
-    age(web, 364)
+    age(364)
     sweep(web)
     assert web.get(f"/api/batch/{batch_id}/results", buffered=True).status_code == 200
-    age(web, 366)
+    age(366)
     sweep(web)
     for path in ("results", "results?severity=Error", "errors", "failed/airlines.csv"):
         reply = web.get(f"/api/batch/{batch_id}/{path}", headers={"Accept": "application/json"})

@@ -22,6 +22,7 @@ from jobs.run_batch import Drain
 from settings import Settings
 from tests.engine_parts import sql
 from tests.openapi_parts import Held
+from tests.spool_parts import Place
 
 ROOT = Path(__file__).parent.parent
 CONTROL = b"""\
@@ -105,6 +106,15 @@ def web(target_url: str, tmp_path: Path, redis_url: str) -> Iterator[Web]:
     """Give the application on a target with one table; once on SQLite, once on PostgreSQL."""
     sql(target_url, "CREATE TABLE airlines (carrier varchar(2) PRIMARY KEY, name text NOT NULL)")
     made = Web(settings_for(target_url, tmp_path, redis_url))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def web_on_each_spool(target_url: str, tmp_path: Path, redis_url: str, place: Place) -> Iterator[Web]:
+    """Give the application as `web` does, its spool once in a folder, once in a bucket (the fixture `place` of tests/spool_parts.py)."""
+    sql(target_url, "CREATE TABLE airlines (carrier varchar(2) PRIMARY KEY, name text NOT NULL)")
+    made = Web(settings_for(target_url, tmp_path, redis_url, SPOOL_URL=place.url, SPOOL_CACHE=str(place.local)))
     yield made
     made.close()
 
