@@ -20,6 +20,7 @@ from catalog import batches
 from catalog.batches import Beat, Options, State
 from cli.base import Exit
 from engine.target import open_target
+from spool.bucket import Bucket
 from tests import postgresql
 from tests.jobs_parts import CONTROL, Site, wait_for
 from tests.web_parts import Web, lite
@@ -36,19 +37,29 @@ def rows(name: str, slow: int) -> bytes:
     return b"code,size\n" + b"".join(f"{name}{n:0>19},{size}\n".encode() for n, size in enumerate(sizes))
 
 
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def spools(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
+    """Give the URLs of a spool and of its copy, which is not there yet: folders, and in another run of the test prefixes of a bucket."""
+    if request.param == "folder":
+        return f"file:{tmp_path}/first/spool", f"file:{tmp_path}/second/spool"
+    url = request.getfixturevalue("bucket_url")
+    return url, f"{url}-copy"
+
+
 @pytest.fixture
-def site(target_url: str, tmp_path: Path, redis_url: str) -> Iterator[Site]:
+def site(target_url: str, tmp_path: Path, redis_url: str, spools: tuple[str, str]) -> Iterator[Site]:
     """Give an installation that only inserts, so that nothing done twice goes unseen."""
     (tmp_path / "first").mkdir()
     catalog_url = f"sqlite:///{tmp_path}/first/catalog.db" if target_url.startswith("sqlite") else target_url
-    made = installation(tmp_path / "first", target_url, catalog_url, redis_url)
+    made = installation(tmp_path / "first", target_url, catalog_url, redis_url, spools[0])
     yield made
     made.close()
 
 
-def installation(folder: Path, target_url: str, catalog_url: str, redis_url: str) -> Site:
-    """Return an installation with this target, catalog and Redis, and the spool in its folder."""
-    urls = {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": f"file:{folder}/spool", "REDIS_URL": redis_url}
+def installation(folder: Path, target_url: str, catalog_url: str, redis_url: str, spool_url: str) -> Site:
+    """Return an installation with this target, catalog, Redis and spool, which keeps all else in its folder."""
+    urls = {"TARGET_URL": target_url, "CATALOG_URL": catalog_url, "SPOOL_URL": spool_url, "REDIS_URL": redis_url}
+    urls["SPOOL_CACHE"] = f"{folder}/copies"
     return Site(folder, urls | {"CHUNK_RECORDS": "1000", "LEASE_SECONDS": "2", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "0.5"})
 
 
@@ -74,13 +85,25 @@ def copy_sqlite(source: Path, copy: Path) -> None:
         old.backup(new)
 
 
+def copy_spool(url: str, copy: str) -> None:
+    """Copy all that a spool has, as `cp -a` or `rclone copy` do."""
+    if url.startswith("file:"):
+        shutil.copytree(url.removeprefix("file:"), copy.removeprefix("file:"))
+        return
+    old, new = Bucket(url), Bucket(copy)
+    for meta in old.below(""):
+        new.put(meta.key, old.get(meta.key) or b"")
+
+
 def dumped(url: str, version: str) -> bytes:
     """Dump a PostgreSQL database that is in use."""
     program = postgresql.versions()[version] / "pg_dump"
     return subprocess.run([program, "--format=custom", url], check=True, stdout=subprocess.PIPE).stdout
 
 
-def test_what_was_running_goes_on(site: Site, target_url: str, tmp_path: Path, redis_url: str, request: pytest.FixtureRequest) -> None:
+def test_what_was_running_goes_on(
+    site: Site, target_url: str, tmp_path: Path, redis_url: str, spools: tuple[str, str], request: pytest.FixtureRequest
+) -> None:
     """Catalog, target and spool copied one after another while imports run come back whole: each row once, each record one result.
 
     The worst that can be: target and spool are copied only when the runs are over that the catalog's copy calls running and waiting.
@@ -107,11 +130,11 @@ def test_what_was_running_goes_on(site: Site, target_url: str, tmp_path: Path, r
         dump.write_bytes(dumped(target_url, request.node.callspec.params["target_url"]))
         site.wait_over(waiting)
         restored = (brought_back(target_url, dump, request.node.callspec.params["target_url"]),) * 2
-    shutil.copytree(tmp_path / "first" / "spool", second / "spool")
+    copy_spool(*spools)
     spool(site, "release")
     assert site.spool.runs(), "nothing was held"
     site.close()
-    back = installation(second, *restored, redis_url)
+    back = installation(second, *restored, redis_url, spools[1])
     try:
         for batch in (running, waiting):
             assert back.get(batch).state in (State.RUNNING, State.SCHEDULED)
