@@ -56,7 +56,7 @@ def get_csv_template(digest_or_name: str) -> ResponseReturnValue:
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=separator, lineterminator="\n").writerows(_rows(plan, file))
     reply = Response(text.getvalue().encode(file.encoding, "replace"), content_type=f"text/csv; charset={file.encoding}")
-    download.name_it(reply, f"{file.name}-template.csv")
+    download.name_it(reply, f"{_called(plan, file)}-template.csv")
     return reply
 
 
@@ -71,7 +71,7 @@ def get_xlsx_template(digest_or_name: str) -> ResponseReturnValue:
     rows = [[column.name for column in columns]] if columns else _rows(plan, file)
     below = [Column(_LOOKS.get(column.kind, Look.TEXT) if column.kind else Look.TEXT, column.choices) for column in columns]
     reply = Response(b"".join(workbook(rows, header=looks, columns=below)), content_type=XLSX_TYPE)
-    download.name_it(reply, f"{file.name}-template.xlsx")
+    download.name_it(reply, f"{_called(plan, file)}-template.xlsx")
     return reply
 
 
@@ -109,6 +109,11 @@ def _file(digest_or_name: str) -> tuple[Plan, FilePlan]:
         problem = Problem("Say which of the control file's files it is to be.", "file", allowed=tuple(plan.files))
         raise Refusal(422, "name_unknown", "The control file has several files, or none of this name.", [problem])
     return plan, found
+
+
+def _called(plan: Plan, file: FilePlan) -> str:
+    """Return what a template is called after: its file, or the control file where that takes any."""
+    return plan.name or "data" if file is plan.default else file.name
 
 
 def _columns(file: FilePlan) -> list[TemplateColumn]:

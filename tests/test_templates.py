@@ -111,8 +111,9 @@ def test_templates_of_several_files(lite: Web) -> None:
     refused = lite.get("/api/control/airlines/template.csv")
     assert (refused.status_code, "allowed: airlines.csv, more.csv" in refused.text) == (422, True)
     entities = b"entities:\n- {entity: Airline, table: airlines, input: [carrier, name], mappings: [carrier: , name: ]}\n"
-    lite.control(b"files:\n  DEFAULT: {separator: ';'}\n" + entities, name="any")
-    assert lite.get("/api/control/any/template.csv").text == "#Entity;Action;*carrier;*name\n"
+    lite.control(b"name: any\nfiles:\n  DEFAULT: {separator: ';'}\n" + entities)
+    reply = lite.get("/api/control/any/template.csv")
+    assert (reply.text, "any-template.csv" in reply.headers["Content-Disposition"]) == ("#Entity;Action;*carrier;*name\n", True)
     book = openpyxl.load_workbook(io.BytesIO(lite.get("/api/control/any/template.xlsx").data))
     assert [cell.value for cell in book.active[1]] == ["#Entity", "Action", "*carrier", "*name"]
 
