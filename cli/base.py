@@ -108,7 +108,10 @@ def opened_catalog(settings: Settings, *, may_make: bool = False) -> Iterator[En
         yield engine
     except DBAPIError as error:
         kind = click.ClickException if is_reached and not error.connection_invalidated else Unreachable
-        raise kind(f"the catalog cannot be used (has `flask db upgrade` been run?): {error.orig}") from error
+        raise kind(
+            f"the catalog cannot be used: {error.orig}\nIt is {engine.url.render_as_string()}; is CATALOG_URL that of the service, and has"
+            " `flask db upgrade` been run?"
+        ) from error
     finally:
         engine.dispose()
 

@@ -20,7 +20,9 @@ def main(folder: Path = ROOT / "var") -> int:
     try:
         with only_one(folder / "run.lock"), running(port, folder, dict(os.environ)) as stack:
             print(f"Lading runs at {stack.address}. A key: .venv/bin/flask key create --name me --permission import --permission read")
-            print("Ctrl-C stops it.", flush=True)
+            if "valkey" in stack.processes:
+                print(f"To look at it: REDIS_URL={stack.env['REDIS_URL']} .venv/bin/flask doctor")
+            print("Commands need the settings that it has. Ctrl-C stops it.", flush=True)
             stack.watch()
     except Stopped:
         print("Stopped.")
