@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 from sqlalchemy.exc import IntegrityError
 
 import clock
@@ -93,7 +93,9 @@ def digest_named(connection: Connection, name: str, key_id: str) -> str | None:
     A schema of this very name is meant before one whose name differs in case and underscores.
     """
     is_mine = import_schemas.c.key_id == key_id
-    query = select(import_schemas.c.name, import_schemas.c.digest).where(or_(is_mine, _IS_PUBLIC))
+    # Databases fold letters each in its own way, but all count them alike.
+    is_as_long = func.length(func.replace(import_schemas.c.name, "_", "")) == len(name.replace("_", ""))
+    query = select(import_schemas.c.name, import_schemas.c.digest).where(or_(is_mine, _IS_PUBLIC), is_as_long)
     found = connection.execute(query.order_by(is_mine.desc(), import_schemas.c.created_at)).all()
     for like in (str, _fold):
         for known, digest in found:
@@ -103,7 +105,7 @@ def digest_named(connection: Connection, name: str, key_id: str) -> str | None:
 
 
 def _fold(name: str) -> str:
-    return name.replace("_", "").casefold()
+    return name.replace("_", "").lower()
 
 
 _IS_PUBLIC = import_schemas.c.restriction == Restriction.PUBLIC
