@@ -209,6 +209,21 @@ def test_the_commodity_file(onkey: Web) -> None:
     assert sorted(rows) == sorted(ROWS)
 
 
+def test_a_form_with_two_boundaries(lite_onkey: Web) -> None:
+    """Where it is told a boundary, curl -F adds its own behind it, which is the one that the body has; every part has a type of its own."""
+    fields = [("orderedImport", "false"), ("executionMode", "PerRecord"), ("description", "Daily Commodity Import")]
+    heads = [('"file"; filename="Commodity.csv"', COMMODITY), *((f'"{name}"', text) for name, text in fields)]
+    parts = [f"--real\r\nContent-Disposition: form-data; name={head}\r\nContent-Type: */*\r\n\r\n{text}\r\n" for head, text in heads]
+    kind = "multipart/form-data; boundary=boundary; boundary=real"
+    reply = lite_onkey.post(f"{BASE}/files/upload", "".join([*parts, "--real--\r\n"]).encode(), content_type=kind)
+    told = reply.get_json()["properties"]
+    assert (reply.status_code, told["fileName"], told["description"], told["executionMode"]) == (
+        202, "Commodity.csv", "Daily Commodity Import", "PerRecord"
+    )  # fmt: skip
+    work_off(lite_onkey)
+    assert lite_onkey.get(f"{BASE}/files/{reply.headers['OnKey-Resource-Id']}/results/download", buffered=True).text == DOCUMENTED
+
+
 def test_an_import_file_that_is_refused(lite_onkey: Web) -> None:
     """All or none where no mode is said, ordered, not described: all show in the import file, and each refused row in its results."""
     rows = "#Entity,Action,GroupOrder,code\nTrade,Insert,1,T1\nTrade,Insert,2,HAND\n"
