@@ -15,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 from dev.servers import answers, end_with_parent, free_port, stop, valkey_command, wait_until
-from tests import postgresql
+from tests import object_store, postgresql
 from tests.crash.matrix import SET_UPS, SetUp, Tally
 from tests.crash.shares import DATABASES, Share
 
@@ -40,7 +40,10 @@ def main() -> int:
     print(f"seed {given.seed}", flush=True)
     started, total = time.monotonic(), Tally()
     set_ups = [s for s in SET_UPS if all(word in str(s) for word in given.words)]
-    with _servers() as (folder, port, server_url):
+    with ExitStack() as stack:
+        folder, port, server_url = stack.enter_context(_servers())
+        if any(set_up.has_bucket for set_up in set_ups):
+            os.environ.update(stack.enter_context(object_store.running()).environment())  # for the processes that kill
         shares = list(_shares(set_ups, given.every, str(given.seed), folder, port, server_url))
         with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
             open_shares: dict[SetUp, Tally] = {}

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import psycopg
 
+from spool.bucket import Bucket
+
 ATTEMPT_MS = 5000  # how long a backend that a dead worker left behind may take to end
 
 
@@ -116,3 +118,34 @@ class PostgresCopies:
             self._connection.close()
         self._on_server("DROP DATABASE {} WITH (FORCE)")
         self._files.close()
+
+
+class BucketCopies:
+    """The spool is a prefix of a bucket, whose objects are kept here; the rest is as with the other copies."""
+
+    def __init__(self, others: Copies, folder: Path) -> None:
+        """`folder`: its `local` becomes what the workers' machine keeps of the bucket, which is nothing."""
+        self._others, self._url = others, f"s3://lading/crash{random.getrandbits(40):x}"
+        self._bucket, self._local = Bucket(self._url), folder / "local"
+        self._objects: dict[str, bytes] = {}
+
+    def urls(self) -> dict[str, str]:
+        """See Copies."""
+        return self._others.urls() | {"SPOOL_URL": self._url, "SPOOL_CACHE": str(self._local), "SPOOL_CACHE_BYTES": "1"}
+
+    def keep(self) -> None:
+        """See Copies."""
+        self._others.keep()
+        self._objects = {meta.key: self._bucket.get(meta.key) or b"" for meta in self._bucket.below("")}
+
+    def restore(self) -> None:
+        """See Copies."""
+        self._others.restore()
+        self._bucket.delete([meta.key for meta in self._bucket.below("") if meta.key not in self._objects])
+        for key, data in self._objects.items():
+            self._bucket.put(key, data)
+
+    def close(self) -> None:
+        """See Copies."""
+        self._others.close()
+        self._bucket.delete([meta.key for meta in self._bucket.below("")])

@@ -1,4 +1,4 @@
-"""Counts the calls that a process makes to SQL, to the spool's files and to Redis, and kills the process at one of them.
+"""Counts the calls that a process makes to SQL, to the spool's files or bucket, and to Redis, and kills the process at one of them.
 
 Installed by tests.crash.driver in the process that carries a batch out; nothing of the product knows of it.
 """
@@ -18,6 +18,8 @@ from typing import Any
 
 import psycopg
 import redis.connection
+
+from spool.bucket import Bucket
 
 ROOT = str(Path(__file__).parent.parent.parent)
 OURS = tuple(f"{ROOT}/{part}" for part in ("catalog", "engine", "jobs", "spool"))
@@ -80,6 +82,7 @@ def install(kill_at: int | tuple[str, int] | None, log: Path | None) -> None:
     for name in ("write", "__exit__"):
         _watch(psycopg.Copy, name, lambda *_, name=name: calls.count("sql", f"copy.{name}"))
     _watch(redis.connection.Connection, "send_packed_command", lambda *_, **__: calls.count("redis", "send"))
+    _watch(Bucket, "_do", lambda *_: calls.count("spool", "ask"))
     for name in FILE_CALLS:
         _watch_files(calls, name)
 

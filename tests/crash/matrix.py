@@ -27,8 +27,8 @@ from catalog.batches import Counts, Execution, Options
 from dev.servers import end_with_parent
 from engine.target import open_target
 from settings import Settings
-from spool import open_spool
-from tests.crash.copies import Copies, PostgresCopies, SqliteCopies
+from spool import Spool, open_spool
+from tests.crash.copies import BucketCopies, Copies, PostgresCopies, SqliteCopies
 
 ROOT = Path(__file__).parent.parent.parent
 TABLES = (
@@ -67,9 +67,11 @@ class SetUp:
     ending: str  # of the files' names: csv or jsonl
     has_faults: bool
     has_handlers: bool = False
+    has_bucket: bool = False  # for a spool, found by the variables of the stores' own tools
 
     def __str__(self) -> str:
         more = (" with refused records" if self.has_faults else "") + (" with event handlers" if self.has_handlers else "")
+        more += " in a bucket" if self.has_bucket else ""
         return f"{self.database} {self.execution} {self.ending}{more}"
 
     def is_as_expected(self, left: Left) -> bool:
@@ -90,6 +92,8 @@ SET_UPS = [
     for ending in ("csv", "jsonl")
     for has_faults in faults
 ] + [SetUp(database, Execution.PER_RECORD, "csv", True, has_handlers=True) for database in ("sqlite", "postgresql")]
+IN_BUCKET = SetUp("postgresql", Execution.PER_RECORD, "csv", True, has_bucket=True)
+SET_UPS.append(IN_BUCKET)
 
 
 @dataclass
@@ -140,6 +144,8 @@ class Matrix:
         """`server_url`: of PostgreSQL; a database is made there and dropped again."""
         self.set_up = set_up
         self._copies: Copies = PostgresCopies(folder, server_url) if set_up.database == "postgresql" else SqliteCopies(folder)
+        if set_up.has_bucket:
+            self._copies = BucketCopies(self._copies, folder)
         self._environment = self._copies.urls() | {"REDIS_URL": redis_url, "CHUNK_RECORDS": str(CHUNK_RECORDS)}
         self._log = folder / "log"
         self._driver = subprocess.Popen(
@@ -148,7 +154,8 @@ class Matrix:
         )  # fmt: skip
         self.batch_id = 0
         self._prepare()
-        self._work(is_warm_up=True)
+        if not set_up.has_bucket:  # its library may not be used before the fork
+            self._work(is_warm_up=True)
         self.reference, self.sites = self._undisturbed(folder / "calls")
 
     def _prepare(self) -> None:
@@ -166,8 +173,13 @@ class Matrix:
         self._schedule(settings)
         self._copies.keep()
 
+    def _spool(self) -> Spool:
+        return open_spool(
+            self._environment["SPOOL_URL"], self._environment.get("SPOOL_CACHE", ""), 0
+        )  # without copies, which would hide a loss
+
     def _schedule(self, settings: Settings) -> None:
-        engine, spool = catalogs.connect(settings.catalog_url), open_spool(settings.spool_url)
+        engine, spool = catalogs.connect(settings.catalog_url), self._spool()
         schema = None if self.set_up.database == "sqlite" else "public"
 
         def store(data: bytes) -> str:
@@ -248,7 +260,7 @@ class Matrix:
     # What is left ---------------------------------------------------------------------------------------------------
     def _left(self) -> Left:
         environment = self._environment
-        engine, spool = catalogs.connect(environment["CATALOG_URL"]), open_spool(environment["SPOOL_URL"])
+        engine, spool = catalogs.connect(environment["CATALOG_URL"]), self._spool()
         batch = batches.get(engine, self.batch_id)
         engine.dispose()
         assert batch is not None and batch.run is not None
