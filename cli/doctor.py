@@ -178,6 +178,13 @@ def _redis(settings: Settings) -> Iterator[_Found]:
         skew = time.time() - seconds - micros / 1e6
         if abs(skew) > _SKEW_SECONDS:
             yield Health.DOUBTFUL, f"this machine's clock is {skew:+.0f} seconds off Redis's", "Have both keep time by NTP."
+        policy = str(redis.info("memory").get("maxmemory_policy", ""))
+        if policy.startswith("allkeys"):
+            yield (
+                Health.DOUBTFUL,
+                f"it drops what it likes when it is full ({policy})",
+                "Set maxmemory-policy to noeviction, else batches may start late.",
+            )
         workers = queues.alive(redis)
         if not workers:
             yield Health.DOUBTFUL, "no worker has given a sign of life", "Start one: python worker.py."

@@ -64,11 +64,11 @@ GIVEN_UP = {
 }  # codes of runs that failed for reasons that are not the data's, again and again
 
 log = logging.getLogger(__name__)
-_carried: dict[str, int] = {}
+_carried: dict[str, int | str] = {}
 
 
-def about() -> dict[str, int]:
-    """Return what this process carries out just now, for its log: nothing, or `batch_id` and `run`."""
+def about() -> dict[str, int | str]:
+    """Return what this process carries out just now, for its log: nothing, or `batch_id`, `run` and the `key_id` that made it."""
     return _carried
 
 
@@ -105,7 +105,7 @@ def carry(means: Means, claim: Claim) -> Claim | None:
     Raises one of OUTAGES after it was handed back for that reason, and SQLAlchemyError where the catalog fails: the lease
     then runs out, and the next worker goes on from the ledger.
     """
-    _carried.update(batch_id=claim.batch_id, run=claim.run)
+    _carried.update(batch_id=claim.batch_id, run=claim.run, key_id=claim.key_id)
     try:
         with observe.spanning("batch") as span:
             return _Carrier(means, claim, span).carry()
