@@ -49,9 +49,10 @@ class Sentry:
             "logger": fault.logger,
             "timestamp": _time(fault.at),
             "logentry": {"message": fault.said},
-            "exception": {"values": [_exception(raised) for raised in reversed(fault.raised)]},
             "tags": dict(fault.tags),
         }
+        if fault.raised:
+            event["exception"] = {"values": [_exception(raised) for raised in reversed(fault.raised)]}
         self._client.capture_event(event)  # type: ignore[arg-type]
 
     def span(self, span: Span) -> None:
