@@ -50,8 +50,7 @@ def test_a_batch_goes_through(site: Site, redis: Redis) -> None:
     assert queues.hints(redis) == []
     run = f"{batch_id}-1"
     wait_for(lambda: site.execute(f"SELECT count(*) FROM {ledger(site)} WHERE run = '{run}'") == [(0,)])
-    assert site.spool.segments(run) == []
-    assert f"batch_id={batch_id} run=1 key_id=k1" in site.logged()
+    assert site.spool.segments(run) == [] and f"batch_id={batch_id} run=1 key_id=k1" in site.logged()
 
 
 def ledger(site: Site) -> str:
