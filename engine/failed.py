@@ -126,9 +126,12 @@ def opened(stream: BufferedReader[Any], encoding: str) -> tuple[TextIOWrapper, s
     return TextIOWrapper(stream, chosen, errors="replace", newline=""), chosen
 
 
-def numbered_lines(text: TextIOWrapper) -> Iterator[tuple[int, str]]:
-    """Yield the lines with their numbers, a very long one in several pieces: nobody knows how long a line of a broken file is."""
-    number, is_cut_in_line_end = 1, False
+def numbered_lines(text: TextIOWrapper, number: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield the lines with their numbers, a very long one in several pieces: nobody knows how long a line of a broken file is.
+
+    `number` is that of the first one.
+    """
+    is_cut_in_line_end = False
     while piece := text.readline(_PIECE_CHARACTERS):
         if is_cut_in_line_end and piece != "\n":
             number += 1

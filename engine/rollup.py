@@ -9,7 +9,7 @@ from engine.results import at_fault
 
 MAX_GROUPS = 5000
 _MAX_LINES = 5
-_MAX_CHARACTERS = 200
+CUT_CHARACTERS = 200
 
 
 @dataclass(slots=True)
@@ -53,4 +53,4 @@ def _first_property(properties: str) -> tuple[str, str]:
 
 def _cut(text: str) -> str:
     """Return at most 200 characters: a value may be as long as a whole cell."""
-    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 3] + "..."
+    return text if len(text) <= CUT_CHARACTERS else text[: CUT_CHARACTERS - 3] + "..."

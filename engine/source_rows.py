@@ -9,9 +9,9 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from io import BufferedReader, StringIO
-from itertools import chain, islice, zip_longest
-from typing import Any, BinaryIO, NamedTuple
+from io import BufferedReader, BytesIO, StringIO, TextIOWrapper
+from itertools import chain, dropwhile, islice, takewhile, zip_longest
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from engine.failed import SEPARATOR_LINE, Layout, Mark, Unpacked, cut, numbered_lines, opened
 from engine.readers.bytestream import decompressed, open_blocks
@@ -75,7 +75,11 @@ def source_row(stream: BinaryIO, name: str, layout: Layout, inputs: Sequence[str
     """Return the record that a result tells by this line; None where there is none. See source_rows."""
     head = [Mark(_HEAD_LINES, False)] if line > _HEAD_LINES else []
     behind = Mark(line + (1 if layout.is_json_lines else _ROW_LINES), False)
-    found = next(source_rows(stream, name, layout, inputs, iter([*head, Mark(line, True), behind]), 1, limits), None)
+    marks = iter([*head, Mark(line, True), behind])
+    if layout.is_sheet or layout.is_array:
+        found = next(source_rows(stream, name, layout, inputs, marks, 1, limits), None)
+    else:
+        found = next(_of_lines(_decoded(*_text_of(stream, name, layout, limits), line), layout, inputs, marks), None)
     if found is None or found.line != line or (found.cells is None and not found.text.strip()):
         return None
     # Where a record that cannot be read ends, nobody knows: its first line is shown.
@@ -98,10 +102,42 @@ def source_rows(
         pieces = cut(BufferedReader(Unpacked(read), _BLOCK_BYTES), wanted)
         yield from (_of_json(line, text) for line, text in _joined((number, piece.decode(errors="replace")) for number, piece in pieces))
     else:
-        text, encoding = opened(BufferedReader(Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES), layout.encoding)
-        said = layout.encoding if encoding == "latin-1" else encoding
-        lines = ((number, line.encode(encoding, "replace").decode(said, "replace")) for number, line in numbered_lines(text))
-        yield from islice(_of_lines(lines, layout, inputs, results), most)
+        yield from islice(_of_lines(_decoded(*_text_of(stream, name, layout, limits)), layout, inputs, results), most)
+
+
+def _text_of(stream: BinaryIO, name: str, layout: Layout, limits: Limits) -> tuple[TextIOWrapper, str, str]:
+    """Return a file as text, the encoding that gives its bytes back, and the one that they are in."""
+    text, encoding = opened(BufferedReader(Unpacked(decompressed(stream, name, limits)), _BLOCK_BYTES), layout.encoding)
+    return text, encoding, layout.encoding if encoding == "latin-1" else encoding
+
+
+def _decoded(text: TextIOWrapper, encoding: str, said: str, wanted: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield the lines with their numbers. Where only the one with the number `wanted` matters, those long before it may be left out."""
+    # As Latin-1 is read what has line ends that are the bytes of ASCII: they can be counted.
+    lines = _near(text, wanted) if encoding == "latin-1" and wanted > _HEAD_LINES else numbered_lines(text)
+    return ((number, line.encode(encoding, "replace").decode(said, "replace")) for number, line in lines)
+
+
+def _near(text: TextIOWrapper, wanted: int) -> Iterator[tuple[int, str]]:
+    """Yield the first lines, and those from the block on in which the wanted one begins: what is between is counted, block by block."""
+    blocks, number = _blocks(cast("BufferedReader[Any]", text.detach())), 1
+    block = next(blocks, b"")
+    head = numbered_lines(TextIOWrapper(BytesIO(block), "latin-1", newline=""))
+    yield from takewhile(lambda one: one[0] < _HEAD_LINES, head)
+    while block and (behind := number + block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")) < wanted:
+        block, number = next(blocks, b""), behind
+    following = chain([block], blocks)
+    rest = BufferedReader(Unpacked(lambda: next(following, b"")), _BLOCK_BYTES)
+    numbered = numbered_lines(TextIOWrapper(rest, "latin-1", newline=""), number)
+    yield from dropwhile(lambda one: one[0] < _HEAD_LINES, numbered)
+
+
+def _blocks(stream: BufferedReader[Any]) -> Iterator[bytes]:
+    """Yield blocks of a file; of a line end of two bytes that is cut in two, the second is left out."""
+    is_cut = False
+    while block := stream.read(_BLOCK_BYTES):
+        yield block[1:] if is_cut and block.startswith(b"\n") else block
+        is_cut = block.endswith(b"\r")
 
 
 def _of_lines(lines: Iterator[tuple[int, str]], layout: Layout, inputs: Sequence[str], results: Iterator[Mark]) -> Iterator[SourceRow]:

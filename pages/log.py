@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,7 +17,7 @@ from catalog.batches import Batch
 from engine.missing import Missed, missed
 from engine.readers import FileRefused
 from engine.results import HEADER, OUTCOMES, changes_in, outcome_of
-from engine.rollup import Group, roll_up
+from engine.rollup import CUT_CHARACTERS, Group, roll_up
 from engine.searching import Wanted, matching, search
 from engine.source_rows import source_row
 from errors import DigestUnknown, Refusal
@@ -32,6 +34,7 @@ routes = Blueprint("log", __name__, url_prefix="/imports")
 
 _ROWS = 50
 _GROUPS = 100
+_ERRORS = 200_000  # so many are rolled up for a page, which takes a second; the API rolls up all
 _SECONDS = 0.2  # so long a search may take before it shows what it has; the page then goes on by itself
 
 
@@ -105,7 +108,16 @@ def errors(batch: str) -> ResponseReturnValue:
     """Give the errors rolled up, the most frequent first."""
     found = batch_with_run(batch, forms.of_query(RunQuery()))
     groups = _groups(found)
-    return page("errors.html", batch=found, groups=groups[:_GROUPS], more=len(groups) - _GROUPS)
+    links = [_lines_of(found, group) for group in groups[:_GROUPS]]
+    most = _ERRORS if found.counts.errors > _ERRORS else None
+    return page("errors.html", batch=found, groups=list(zip(groups, links, strict=False)), more=len(groups) - _GROUPS, most=most)
+
+
+def _lines_of(batch: Batch, group: Group) -> str:
+    """Return where the log shows the lines of a group: those with its value, as far as that stands in the log as it is."""
+    is_plain = group.value and len(group.value) < CUT_CHARACTERS and group.value.isprintable() and not set(group.value) & set('"\\')
+    said: dict[str, Any] = {"code": group.code, "column": group.column or None, "text": group.value if is_plain else None}
+    return url_for("pages.log.show", batch=batch.id, outcome="errors", run=batch.mode, **said)
 
 
 @routes.get("/<batch>/missing")
@@ -118,23 +130,27 @@ def missing(batch: str) -> ResponseReturnValue:
 
 def _groups(batch: Batch) -> list[Group]:
     digest = batch.run.results_digest if batch.run else None
-    return list(_groups_of(digest)) if digest else roll_up(matching(pieces(batch), Wanted("Error")))
+    return list(_groups_of(digest)) if digest else roll_up(_errors(pieces(batch)))
 
 
 @lru_cache(maxsize=32)
 def _groups_of(results_digest: str) -> tuple[Group, ...]:
     """Return the errors of finished results rolled up; kept, since the bytes of a digest never change."""
-    return tuple(roll_up(matching(stored(parts().spool.open(results_digest)), Wanted("Error"))))
+    return tuple(roll_up(_errors(stored(parts().spool.open(results_digest)))))
 
 
 def _missing(batch: Batch) -> list[Missed]:
     digest = batch.run.results_digest if batch.run else None
-    return list(_missing_of(digest)) if digest else missed(matching(pieces(batch), Wanted("Error")))[0]
+    return list(_missing_of(digest)) if digest else missed(_errors(pieces(batch)))[0]
 
 
 @lru_cache(maxsize=32)
 def _missing_of(results_digest: str) -> tuple[Missed, ...]:
-    return tuple(missed(matching(stored(parts().spool.open(results_digest)), Wanted("Error")))[0])
+    return tuple(missed(_errors(stored(parts().spool.open(results_digest))))[0])
+
+
+def _errors(results: Iterator[bytes]) -> Iterator[list[str]]:
+    return islice(matching(results, Wanted("Error")), _ERRORS)
 
 
 @routes.get("/<batch>/row")

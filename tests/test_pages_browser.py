@@ -125,6 +125,7 @@ def test_the_whole_story(visitor: Visitor, imported: str, pictures: Path, tmp_pa
     page.get_by_role("button", name="Import for real").click()
     expect(page.get_by_text("Nothing has been saved")).to_be_hidden(timeout=30_000)
     expect(page.get_by_text("completed")).to_be_visible(timeout=30_000)
+    expect(page.locator("details.group")).to_have_count(2)
     for group in page.locator("details.group").all():
         group.locator("summary").click()
     expect(page.locator("mark").filter(has_text="(empty)")).to_have_count(2)
@@ -137,8 +138,15 @@ def test_the_whole_story(visitor: Visitor, imported: str, pictures: Path, tmp_pa
         visitor.go(place).get_by_role("link", name="rows").click()
     refused = download.value.path().read_text()
     assert refused == "carrier,name\n,Nobody\nZ3,\n"
-    mended = refused.replace(",Nobody", "Z2,Nobody").replace("Z3,", "Z3,Third")
+    mended = refused.replace(",Nobody", "Z2,Nobody").replace("Z3,", "Z3,Third") + "Z1,Renamed\n"
     first_pass(visitor, mended, tmp_path)
+    expect(page.locator("ul.changes li")).to_have_text("name: from First → to Renamed")
+    place = page.url.removeprefix(visitor.stack.address)
+    visitor.check_in_all_looks(place, "first-pass", pictures)
+    page.get_by_role("link", name="1 updated").click()
+    expect(page.locator("table.log tbody tr")).to_have_count(1)
+    visitor.check()
+    visitor.go(place)
     page.get_by_role("button", name="Import for real").click()
     expect(page.get_by_text("Nothing has been saved")).to_be_hidden(timeout=30_000)
     expect(page.get_by_text("2 created").first).to_be_visible(timeout=30_000)

@@ -57,6 +57,8 @@ def test_errors_are_rolled_up_and_open_their_rows(web: Web, person: Person) -> N
     row = person.get(f"/imports/{batch}/row?file=airlines.csv&line=6&column=carrier").text
     assert "<mark>&lt;b&gt;</mark>" in row and "two\nlines" in row
     assert "<mark>(empty)</mark>" in person.get(f"/imports/{batch}/row?file=airlines.csv&line=3&column=carrier").text
+    all_lines = next(link for link in re.findall(r'href="([^"]*)"', errors) if "%3Cb%3E" in link).replace("&amp;", "&")
+    assert re.findall(r"airlines\.csv, (\d+)</td>", person.get(all_lines).text) == ["6"]
     assert person.get(f"/imports/{batch}/row?file=none.csv&line=3").status_code == 404
     assert person.get(f"/imports/{batch}/row?file=airlines.csv&line=0").status_code == 400
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.failed import Layout, Mark
+from engine.failed import Layout, Mark, numbered_lines
 from engine.readers.limits import FileRefused, Limits
 from engine.source_rows import SourceRow, source_row, source_rows
 from engine.workbook import workbook
@@ -179,3 +179,18 @@ def test_cells_are_cut() -> None:
     """Of a very long cell, or row, so much is shown as fits a page."""
     cells = shown(b"k\n" + b"x" * 5000 + b",1" * 500 + b"\n", 2)
     assert cells and len(cells) == 200 and cells[0] == ("k", "x" * 200)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\r\r\n"])
+def test_a_row_far_down(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is far down is found by counting line ends, wherever blocks end: its row is the one that reading line by line finds."""
+    text = "k,n" + end + "".join(f'{n},"{"x" * (n % 7)}"{end}' for n in range(2, 130))
+    lines = [number for number, _ in numbered_lines(io.TextIOWrapper(io.BytesIO(text.encode()), newline=""))]
+    for size in (16, 17, 4096):
+        monkeypatch.setattr("engine.source_rows._BLOCK_BYTES", size)
+        for line in (101, 102, 103, lines[-1]):
+            far = source_row(io.BytesIO(text.encode()), "f.csv", Layout(), (), line, Limits())
+            near = next(
+                source_rows(io.BytesIO(text.encode()), "f.csv", Layout(), (), iter([Mark(line, True), Mark(line + 1, False)]), 1, Limits())
+            )
+            assert (far and far.cells) == near.cells
