@@ -16,6 +16,7 @@ from catalog import batches, keys
 from catalog.database import writing
 from catalog.tables import keys as stored_keys, runs
 from engine.workbook import workbook
+from routes.compat import workspan
 from tests.engine_parts import sql
 from tests.security_parts import look, work_off
 from tests.web_parts import Web, settings_for
@@ -121,8 +122,8 @@ def test_times_are_of_milliseconds(lite_bulk: Web) -> None:
         assert clock.now().strftime("%Y-") == told[name][:5] and told[name][10] == "T" and told[name][-5] == "." and told[name][-1] == "Z"
 
 
-def test_errors_only_if_asked_for(lite_bulk: Web) -> None:
-    """Without include_errors, or with false, there are none; max_errors bounds them, and both come back as they were sent."""
+def test_errors_only_if_asked_for(lite_bulk: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without include_errors, or with false, there are none; max_errors and 1,000 bound them, and both come back as they were sent."""
     execution = executed(lite_bulk)
     told = status(lite_bulk, execution).get_json()
     assert ("errors" in told, told["include_errors"], "max_errors" in told) == (False, False, False)
@@ -133,6 +134,10 @@ def test_errors_only_if_asked_for(lite_bulk: Web) -> None:
     for most, count in (("0", 0), ("1", 1), ("2", 2), ("1000000", 3)):
         told = status(lite_bulk, execution, f"&include_errors=true&max_errors={most}").get_json()
         assert (len(told["errors"]), told["max_errors"]) == (count, int(most))
+    assert workspan._MOST_ERRORS == 1000
+    monkeypatch.setattr(workspan, "_MOST_ERRORS", 2)
+    for query in ("", "&max_errors=3"):
+        assert len(status(lite_bulk, execution, f"&include_errors=true{query}").get_json()["errors"]) == 2
     good = executed(lite_bulk, ROWS[:1])
     assert status(lite_bulk, good, "&include_errors=true").get_json()["errors"] == []
 
