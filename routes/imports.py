@@ -233,7 +233,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
     """
     control = usable_control(control_name)
     form = given["format"] or source.format
-    name = _name(_files(control.digest), given, form)
+    name = _name(_files(control.digest), given, form, source.name)
     read = _read_as(_files(control.digest), name, form)
     refuse_missing(control.digest, {name})
     refuse_writes(caller(), control.digest, {name})
@@ -256,7 +256,7 @@ def _files(digest: str) -> dict[str, dict[str, Any]]:
     return {name: options or {} for name, options in (document.data.get("files") or {}).items()}
 
 
-def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | None) -> str:
+def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | None, sent_as: str) -> str:
     """Return the name by which the control file is to know the data: the one that is said, or the only one that there is."""
     described = [name for name in files if name != "DEFAULT"]
     takes_any = not files or "DEFAULT" in files
@@ -266,7 +266,7 @@ def _name(files: dict[str, dict[str, Any]], given: dict[str, Any], form: str | N
     if given["name"] is None and len(described) == 1:
         return described[0]
     if given["name"] is None and takes_any:
-        return f"data.{form or 'csv'}"
+        return f"data.{form or 'csv'}{sent_as.lower().removeprefix(bare_name(sent_as))}"  # unpacked, where it was sent as .gz or .zst
     problem = Problem("Say which of them it is.", "name", allowed=tuple(described))
     raise Refusal(422, "name_unknown", "The control file has several files, or none of this name.", [problem])
 

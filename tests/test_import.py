@@ -1,5 +1,6 @@
 """Imports in one call: every format, by body or form, waited for or not."""
 
+import gzip
 import json
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -170,6 +171,10 @@ def test_names_where_any_will_do(ready_lite: Web) -> None:
     for query, name in (("?fileName=mine.tsv", "mine.tsv"), ("", "data.csv"), ("?format=jsonl", "data.jsonl"), ("?name=a&fileName=b", "a")):
         reply = ready_lite.post(f"/api/import/any{query}", b"x", headers={"Accept": "application/json"})
         assert reply.get_json()["name"] == name
+    packed = {"file": (BytesIO(gzip.compress(ROWS["text/csv"])), "Mine.CSV.GZ")}
+    with working(ready_lite):
+        reply = ready_lite.post("/api/import/any?wait=30", packed, buffered=True)
+    assert ",AA,data.csv.gz" in reply.text
 
 
 def test_a_key_that_may_not_read(ready_lite: Web) -> None:

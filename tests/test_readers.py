@@ -195,6 +195,16 @@ def test_compressed_files(ending, compress):
         list(chunks(compress(b"a,b,c\n" + b"1,2,3\n" * 4_000_000), "f.csv" + ending))
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(gzip.compress(b"a,b\n"), "end in .gz"), (zstd.compress(b"a,b\n"), "end in .zst"), (b"PK\x03\x04\x14\0", "a workbook")],
+)
+def test_files_that_are_not_what_they_are_called(data, said):
+    """A packed file or a workbook whose name says otherwise is refused for what it is, not for its bytes."""
+    with pytest.raises(FileRefused, match=said):
+        list(chunks(data, "f.csv"))
+
+
 # The multi-entity form --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("trickle", [None, 1])
 def test_multi_entity_form(trickle):

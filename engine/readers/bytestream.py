@@ -18,6 +18,11 @@ _BOMS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
 )  # fmt: skip
+_PACKED = (
+    (b"\x1f\x8b", "it is compressed with gzip, and its name does not end in .gz"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard, and its name does not end in .zst"),
+    (b"PK\x03\x04", "it is a workbook or an archive, not text"),
+)
 _BROKEN = (EOFError, OSError, zlib.error, zstd.ZstdError)
 
 _IN_ITS_LINE = "lading-in-its-line"  # how decoders treat what is no text
@@ -67,6 +72,9 @@ def open_seekable_blocks(stream: BinaryIO, name: str, encoding: str, limits: Lim
 
     name_of = codecs.lookup(encoding).name
     if name_of in ("utf-8", "utf-8-sig", "ascii"):
+        for magic, why in _PACKED:
+            if start.startswith(magic):
+                raise FileRefused("compression", f"The file cannot be read as it is called: {why}")
         is_direct = bare_name(name) == name.lower() and stream.seekable()
         return blocks, "utf-8", seek if is_direct else None
     if name_of in ("utf-16", "utf-32") and start:
