@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, func, or_, select
+from sqlalchemy import Connection, Engine, or_, select
 
 import clock
 from catalog.database import insert, reading, writing
@@ -19,6 +19,7 @@ class StoredFile:
     size: int  # bytes
     names: tuple[str, ...]  # by which it was uploaded, sorted; a file put by its digest alone has none
     created_at: datetime  # of the first upload that the key may see
+    used_at: datetime  # last, by whomever: it is kept for a time from then
     batches: tuple[int, ...]  # ids of the batches with it, oldest first
 
 
@@ -48,10 +49,10 @@ def find(engine: Engine, digest: str, key: Key) -> StoredFile | None:
         rows = connection.execute(seen).all()
         if not rows:
             return None
-        size = connection.scalar(select(func.max(files.c.size)).where(files.c.digest == digest))
+        kept = connection.execute(select(files.c.size, files.c.used_at).where(files.c.digest == digest)).one()
         ids = connection.scalars(used.group_by(batches.c.id, batches.c.created_at).order_by(batches.c.created_at, batches.c.id)).all()
     names = sorted({row.name for row in rows} - {""})
-    return StoredFile(digest, int(size or 0), tuple(names), min(row.created_at for row in rows), tuple(ids))
+    return StoredFile(digest, int(kept.size), tuple(names), min(row.created_at for row in rows), kept.used_at, tuple(ids))
 
 
 def controls_of(engine: Engine, digest: str) -> list[str]:

@@ -32,7 +32,11 @@ Place = tuple[datetime, int]  # when a batch was made, and its id: where a page 
 def newest(engine: Engine, key: Key, filters: Filters, *, after: Place | None = None, limit: int = 50) -> list[Batch]:
     """Return at most `limit` batches that the key may see, newest first, beginning after the place where the page before ended."""
     joined = batches.outerjoin(runs, (runs.c.batch_id == batches.c.id) & (runs.c.number == batches.c.run))
-    query = select(*batches.c, *(c.label(f"run_{c.name}") for c in runs.c)).select_from(joined).where(*_conditions(key, filters))
+    query = (
+        select(*batches.c, *(c.label(f"run_{c.name}") for c in runs.c))
+        .select_from(joined)
+        .where(*_conditions(key, filters, engine.dialect.name))
+    )
     if after is not None:
         made_at, batch_id = after
         # The first of the two conditions is what an index can begin at.
@@ -42,20 +46,22 @@ def newest(engine: Engine, key: Key, filters: Filters, *, after: Place | None = 
     return [_batch(row, None) for row in rows]
 
 
-def _conditions(key: Key, filters: Filters) -> list[ColumnElement[Any]]:
+def _conditions(key: Key, filters: Filters, dialect: str) -> list[ColumnElement[Any]]:
     wanted = {"state": filters.state, "control": filters.control, "creation_path": filters.creation_path, "key_id": filters.key_id}
     conditions: list[ColumnElement[Any]] = [batches.c[name] == value for name, value in wanted.items() if value is not None]
     if filters.since is not None:
         conditions.append(batches.c.created_at >= filters.since)
     if filters.text is not None:
-        conditions.append(_holds(filters.text))
+        conditions.append(_holds(filters.text, dialect))
     if not key.can("read:all"):
         conditions.append(batches.c.key_id == key.id)
     return conditions
 
 
-def _holds(text: str) -> ColumnElement[bool]:
-    in_words = [column.icontains(text, autoescape=True) for column in (batches.c.file_name, batches.c.comment)]
+def _holds(text: str, dialect: str) -> ColumnElement[bool]:
+    columns = (batches.c.file_name, batches.c.comment)
+    # SQLite's LIKE takes letters of either case by itself, the same ones as its lower(), which would take most of the time.
+    in_words = [c.contains(text, autoescape=True) if dialect == "sqlite" else c.icontains(text, autoescape=True) for c in columns]
     is_id = [batches.c.id == int(text)] if text.isascii() and text.isdecimal() and len(text) <= 16 else []
     return or_(*in_words, *is_id)
 

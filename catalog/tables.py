@@ -159,6 +159,7 @@ batches = Table(
     Column("schema_id", BigInteger),  # the import schema that it was made with, which may be gone by now
     Index("ix_batches_state_place", "state", "place"),
     Index("ix_batches_created_at", "created_at", "id"),
+    Index("ix_batches_state_created_at", "state", "created_at", "id"),
     Index("ix_batches_key_id_created_at", "key_id", "created_at", "id"),
 )
 

@@ -32,15 +32,18 @@ class FilesQuery(Request):
 def index() -> ResponseReturnValue:
     """List the files that were uploaded last, or those that are sought."""
     sought = forms.of_query(FilesQuery())["q"]
-    keep = timedelta(days=parts().settings.keep_files_days)
-    return page("files.html", sought=sought, found=stored.newest(parts().catalog, caller(), sought, _MOST), keep=keep)
+    return page("files.html", sought=sought, found=stored.newest(parts().catalog, caller(), sought, _MOST), keep=_kept_for())
+
+
+def _kept_for() -> timedelta:
+    return timedelta(days=parts().settings.keep_files_days)
 
 
 @routes.get("/<digest>")
 @signed_in("read")
 def show(digest: str) -> ResponseReturnValue:
     """Show what is known of a file, and the imports that use it."""
-    return page("file.html", file=file.visible_file(digest))
+    return page("file.html", file=file.visible_file(digest), keep=_kept_for())
 
 
 @routes.get("/<digest>/content")

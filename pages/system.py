@@ -17,6 +17,7 @@ from jobs import queues
 from pages.looks import page
 from pages.session import signed_in
 from routes import drift as drifting, health, parts
+from routes.api_docs import VERSION
 
 routes = Blueprint("system", __name__, url_prefix="/system")
 
@@ -36,10 +37,9 @@ def show() -> ResponseReturnValue:
         tables = [f"{schema}.{name}" if schema else name for schema, name in wired.tables().names()]
     except TargetUnavailable:
         tables = None
-    folder = wired.settings.spool_url.removeprefix("file:")
     return page(
         "system.html", ready=health.all_said(), hints=hints, workers=workers, tables=tables, now=clock.now(),
-        standing=care.standing(wired.catalog), disk=shutil.disk_usage(folder), python=python_version(),
+        standing=care.standing(wired.catalog), disk=_disk(wired.settings.spool_url), python=python_version(), version=VERSION,
         packages={name: version(name) for name in _PACKAGES},
     )  # fmt: skip
 
@@ -59,3 +59,14 @@ def take(digest: str) -> ResponseReturnValue:
     """Take a control file's tables as they are now."""
     drifting.take_as_it_is(digest)
     return redirect(url_for("pages.system.show"), 303)
+
+
+def _disk(spool_url: str) -> tuple[int, int] | None:
+    """Return the free bytes, and all, of the disk that the spool is on; None for a bucket, and where it cannot be seen."""
+    if not spool_url.startswith("file:"):
+        return None
+    try:
+        used = shutil.disk_usage(spool_url.removeprefix("file:"))
+    except OSError:
+        return None
+    return used.free, used.total

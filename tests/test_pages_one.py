@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from io import BytesIO, StringIO
 from typing import Any
 from urllib.parse import urlencode
@@ -223,6 +224,16 @@ def test_notices(lite: Web) -> None:
 
 
 FIELDS = "q text cursor file line state start table from name control mode run code key expires".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize(("spool_url", "is_told"), [(None, True), ("s3://bucket/prefix", False), ("file:/none/such", False)])
+def test_the_system_whatever_the_spool(lite: Web, spool_url: str | None, is_told: bool) -> None:
+    """The page of the system tells how full the spool's disk is, where it is on one that can be seen; and which version this is."""
+    wired = lite.app.extensions["lading"]
+    if spool_url is not None:
+        lite.app.extensions["lading"] = replace(wired, settings=replace(wired.settings, spool_url=spool_url))
+    reply = Person(lite, lite.new_key("admin")).get("/system")
+    assert reply.status_code == 200 and ("of the disk are free" in words(reply)) is is_told and "Lading 0." in words(reply)
 
 
 def test_naughty_values_on_every_page(lite: Web) -> None:
