@@ -81,6 +81,7 @@ docs: .venv/.installed ## write the pages of docs/reference that are made from t
 lock: .venv/.installed ## pin the packages of requirements*.in; UPGRADE=1 takes the newest
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-observe.in -o requirements-observe.txt
+	$(COMPILE) requirements-oidc.in -o requirements-oidc.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) tests/fuzz/requirements.in -o tests/fuzz/requirements.txt
 	@touch .venv/.installed

@@ -14,6 +14,7 @@ import catalog
 import cli
 import logs
 import observe
+import oidc
 from catalog import markers
 from engine.control import compile as compile_control
 from engine.plan import Plan
@@ -76,6 +77,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Make the application from these settings, or from the environment. Nothing is connected to before the first request."""
     settings = settings or Settings.from_environment()
     logs.configure(settings.log_format, about)
+    oidc.check(settings)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = SMALL_BODY_BYTES
     app.url_map.merge_slashes = False  # else `//` would be answered with a redirect, and as a page

@@ -118,6 +118,43 @@ def web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def is_of_this_machine(address: str) -> bool:
+    """Tell whether an address is of this machine alone, so that what is sent there needs no TLS."""
+    return urlsplit(address).scheme == "http" and urlsplit(address).hostname in ("127.0.0.1", "::1", "localhost")
+
+
+def issuer(text: str) -> str:
+    """Read the address of an OpenID provider, to the letter as it calls itself."""
+    parts = urlsplit(text)
+    if not parts.hostname or parts.query or parts.fragment or not (parts.scheme == "https" or is_of_this_machine(text)):
+        raise ValueError("an address such as https://accounts.example.org, as the provider calls itself; http on this machine only")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read a list of words.
+
+    >>> words("importers, Data Team")
+    ('importers', 'Data Team')
+    """
+    found = tuple(word.strip() for word in text.split(","))
+    if "" in found:
+        raise ValueError("words with commas between them")
+    return found
+
+
+def domains(text: str) -> tuple[str, ...]:
+    """Read a list of domains.
+
+    >>> domains("example.org, Example.COM")
+    ('example.org', 'example.com')
+    """
+    found = tuple(word.lower() for word in words(text))
+    if not all(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", domain) for domain in found):
+        raise ValueError("domains with commas between them, such as example.org,example.com")
+    return found
+
+
 def mail_server(text: str) -> str:
     """Read the URL of a mail server. A password is only sent where the connection is encrypted.
 

@@ -18,8 +18,10 @@ from setting_texts import (
     amount,
     count,
     database,
+    domains,
     error_tracker,
     hours,
+    issuer,
     log_format,
     mail_address,
     mail_server,
@@ -35,6 +37,7 @@ from setting_texts import (
     size,
     spool,
     web_address,
+    words,
 )
 
 
@@ -143,6 +146,26 @@ class Settings:
     session_idle_minutes: int = _setting(
         count, "60", "How long a session of the pages lasts that nobody uses. None lasts longer than 12 hours."
     )
+    oidc_issuer: str | None = _setting(
+        issuer,
+        None,
+        "The OpenID provider by which people sign in to the pages, as it calls itself: `https://accounts.google.com`."
+        " Needs `requirements-oidc.txt`, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and PUBLIC_URL.",
+    )
+    oidc_client_id: str | None = _setting(str, None, "What the service is called at the provider.")
+    oidc_client_secret: str | None = _setting(str, None, "By what the provider knows the service.", is_secret=True)
+    oidc_scope: str = _setting(str, "openid email profile", "What the provider is asked to tell of a person.")
+    oidc_claim: str = _setting(
+        str, "groups", "What of that says who may what: `groups`, `roles`, `realm_access.roles`, `email`, `sub`, `hd`. It may be a list."
+    )
+    oidc_admin: tuple[str, ...] | None = _setting(words, None, "Which values of OIDC_CLAIM give `admin`, with commas between them.")
+    oidc_import: tuple[str, ...] | None = _setting(words, None, "Which give `import` and `read`: imports by hand, and what became of them.")
+    oidc_read: tuple[str, ...] | None = _setting(
+        words, None, "Which give `read:all`: to see everybody's imports. Here, `*` is any value, or none; it needs OIDC_DOMAINS."
+    )
+    oidc_domains: tuple[str, ...] | None = _setting(
+        domains, None, "Let in those only whose mail address, which the provider must have verified, is of one of these domains."
+    )
     smtp_url: str | None = _setting(
         mail_server,
         None,
@@ -220,6 +243,12 @@ class Settings:
             )
         if self.smtp_url and not self.mail_from:
             raise SettingInvalid("MAIL_FROM is unset, but with SMTP_URL it is needed; allowed: a mail address such as imports@example.org")
+        lacking = [name for name in ("oidc_client_id", "oidc_client_secret", "public_url") if getattr(self, name) is None]
+        if self.oidc_issuer and lacking:
+            names = ", ".join(map(str.upper, lacking))
+            raise SettingInvalid(f"{names} unset, but with OIDC_ISSUER needed; allowed: what docs/how-to/sign-in.md says")
+        if "*" in (*(self.oidc_admin or ()), *(self.oidc_import or ())) or ("*" in (self.oidc_read or ()) and not self.oidc_domains):
+            raise SettingInvalid("OIDC_READ, OIDC_IMPORT or OIDC_ADMIN is *, but allowed is that for OIDC_READ only, with OIDC_DOMAINS")
         target, catalog = sqlite_path(self.target_url), sqlite_path(self.catalog_url)
         if target and catalog and _is_same_file(target, catalog):
             raise SettingInvalid(

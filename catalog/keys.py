@@ -37,6 +37,7 @@ class Key:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None  # to the minute
+    is_person: bool = False  # it is somebody's who signs in by a provider; nobody has its secret
 
     def can(self, permission: str) -> bool:
         """Tell whether the key has a permission. `admin` has all, `read:all` includes `read`."""
@@ -212,4 +213,5 @@ def _key(row: Any) -> Key:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        is_person=row.subject is not None,
     )

@@ -34,6 +34,8 @@ keys = Table(
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
     Column("last_used_at", UtcDateTime),
+    Column("subject", String),  # of a key that is a person's: who that is (see people.py)
+    Index("ux_keys_subject", "subject", unique=True),
 )
 
 # Of the pages: who is signed in (or has a code that signs in once), under the digest of a secret that only the browser has.

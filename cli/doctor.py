@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 import catalog
 import clock
 import observe
+import oidc
 from catalog import keys, markers
 from cli.base import Command, Exit, json_option, put
 from engine.target import open_target
@@ -223,6 +224,19 @@ def _observers(settings: Settings) -> Iterator[_Found]:
         yield Health.OK, "nothing is told: SENTRY_DSN and OTEL_EXPORTER_OTLP_ENDPOINT are unset"
 
 
+def _people(settings: Settings) -> Iterator[_Found]:
+    provider = oidc.of_settings(settings)
+    if provider is None:
+        yield Health.OK, "people sign in with keys: OIDC_ISSUER is unset"
+    elif oidc.lacking():
+        yield Health.WRONG, f"OIDC_ISSUER is set, but {' and '.join(oidc.lacking())} are not installed", f"Run `{oidc.INSTALL}`."
+    else:
+        provider.parts()
+        yield Health.OK, f"{provider.host} answers, and calls itself as OIDC_ISSUER does"
+        if not any((settings.oidc_admin, settings.oidc_import, settings.oidc_read)):
+            yield Health.DOUBTFUL, "nobody may sign in by it", "Set OIDC_ADMIN, OIDC_IMPORT or OIDC_READ: docs/how-to/sign-in.md."
+
+
 def _scratch(settings: Settings) -> Iterator[_Found]:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -235,7 +249,7 @@ def _scratch(settings: Settings) -> Iterator[_Found]:
 
 _LOOKS: dict[str, Callable[[Settings], Iterator[_Found]]] = {
     "catalog": _catalog, "target": _target, "spool": _spool, "control files": _controls, "redis": _redis, "mail": _mail,
-    "errors and traces": _observers,
+    "errors and traces": _observers, "people": _people,
     "temporary files": _scratch,
 }  # fmt: skip
 _CONNECT = {
@@ -246,5 +260,6 @@ _CONNECT = {
     "redis": "Look at REDIS_URL, and whether it runs. Until then batches wait for the sweep.",
     "mail": "Look at SMTP_URL: host, port, user, password. Until then mails wait.",
     "errors and traces": "Look at SENTRY_DSN and OTEL_EXPORTER_OTLP_ENDPOINT. Until then nothing is told, and imports go on.",
+    "people": "Look at OIDC_ISSUER. Until then people sign in with keys only.",
     "temporary files": "Set TMPDIR to a folder that this user may write to.",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,6 +22,7 @@ P = ParamSpec("P")
 
 COOKIE = "lading_session"
 FORM_COOKIE = "lading_form"  # stands in for it where nobody is signed in yet, so that the sign-in form is ours, too
+_OWN_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20]*")
 OPENS = ("admin", "read")  # one of these permissions is needed to sign in
 
 
@@ -58,14 +60,35 @@ def _to_sign_in() -> ResponseReturnValue:
 
 def set_cookie(reply: Response, name: str, value: str, max_age: timedelta | None = None) -> None:
     """Give the browser a cookie that no script reads, that no other site's form brings along, and that goes nowhere but over TLS."""
-    public = parts().settings.public_url or ""
-    is_secure = request.is_secure or public.startswith("https:")
-    reply.set_cookie(name, value, max_age=max_age, path="/", secure=is_secure, httponly=True, samesite="Lax")
+    reply.set_cookie(name, value, max_age=max_age, path="/", secure=_is_secure(), httponly=True, samesite="Lax")
 
 
-def forget_cookie(reply: Response) -> None:
-    """Take the session's cookie from the browser."""
-    reply.delete_cookie(COOKIE, path="/", httponly=True, samesite="Lax")
+def _is_secure() -> bool:
+    return request.is_secure or (parts().settings.public_url or "").startswith("https:")
+
+
+def begin(reply: Response, token: str) -> None:
+    """Give the browser a new session; one that it had is over, so that nothing which knew it goes on in its place."""
+    if COOKIE in request.cookies:
+        sessions.end(parts().catalog, request.cookies[COOKIE])
+    set_cookie(reply, COOKIE, token, sessions.LASTS)
+
+
+def forget_cookie(reply: Response, name: str = COOKIE) -> None:
+    """Take a cookie from the browser: the session's, or another."""
+    reply.delete_cookie(name, path="/", secure=_is_secure(), httponly=True, samesite="Lax")
+
+
+def own_path(path: str | None) -> str | None:
+    """Return a path of this site, or None: nobody is sent elsewhere by an address that only begins with ours."""
+    return path if path and _OWN_PATH.fullmatch(path) else None
+
+
+def to(address: str) -> Response:
+    """Lead the browser to another page."""
+    reply = redirect(address, 303)
+    assert isinstance(reply, Response)  # noqa: S101 - the application's own kind
+    return reply
 
 
 def form_token() -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from flask import Blueprint, Response, redirect, request, url_for
+from flask import Blueprint, request, url_for
 from flask.typing import ResponseReturnValue
 from marshmallow import validate
 
@@ -12,13 +10,12 @@ from catalog import sessions
 from errors import Refusal
 from pages import forms
 from pages.looks import page
-from pages.session import COOKIE, OPENS, forget_cookie, set_cookie, signed_in
+from pages.people import provider
+from pages.session import COOKIE, OPENS, begin, forget_cookie, own_path, signed_in, to
 from routes import auth, parts
 from schemas.requests import Request, Text
 
 routes = Blueprint("sign_in", __name__)
-
-_OWN_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20]*")
 
 
 class SignIn(Request):
@@ -32,23 +29,24 @@ class SignIn(Request):
 @routes.get("/sign-in")
 def form() -> ResponseReturnValue:
     """Show the sign-in form; an address with a code needs nothing but its button, since what only looks at addresses must not use it up."""
-    return page("sign_in.html", code=request.args.get("code", "")[:100], next=_own(request.args.get("next")), problem=None)
+    code, following = request.args.get("code", "")[:100], own_path(request.args.get("next"))
+    return page("sign_in.html", code=code, next=following, problem=None, provider=provider())
 
 
 @routes.post("/sign-in")
 def sign_in() -> ResponseReturnValue:
     """Begin a session and go where the user wanted to; say what is wrong otherwise, but not why."""
     given = forms.of_form(SignIn())
-    following = _own(given["next"])
+    following = own_path(given["next"])
     try:
         token = _by_code(given["code"]) if given["code"] else _by_key(given["key"])
     except Refusal as refusal:
-        reply = page("sign_in.html", code="", next=following, problem=refusal.detail)
+        reply = page("sign_in.html", code="", next=following, problem=refusal.detail, provider=provider())
         reply.status_code = refusal.status
         reply.headers.update({name: value for name, value in refusal.headers.items() if name != "WWW-Authenticate"})
         return reply
-    reply = _to(following or url_for("pages.imports.recent"))
-    set_cookie(reply, COOKIE, token, sessions.LASTS)
+    reply = to(following or url_for("pages.imports.recent"))
+    begin(reply, token)
     return reply
 
 
@@ -57,7 +55,7 @@ def sign_in() -> ResponseReturnValue:
 def sign_out() -> ResponseReturnValue:
     """End the session."""
     sessions.end(parts().catalog, request.cookies[COOKIE])
-    reply = _to(url_for("pages.sign_in.form"))
+    reply = to(url_for("pages.sign_in.form"))
     forget_cookie(reply)
     return reply
 
@@ -83,14 +81,3 @@ def _by_code(code: str) -> str:
             "This address has been used, or is older than a quarter of an hour. Make a new one, or sign in with a key.",
         )
     return token
-
-
-def _own(path: str | None) -> str | None:
-    """Return a path of this site, or None: nobody is sent elsewhere by an address that only begins with ours."""
-    return path if path and _OWN_PATH.fullmatch(path) else None
-
-
-def _to(path: str) -> Response:
-    reply = redirect(path, 303)
-    assert isinstance(reply, Response)  # noqa: S101 - the application's own kind
-    return reply

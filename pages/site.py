@@ -8,12 +8,12 @@ from flask import Blueprint, Response, g, send_from_directory
 from flask.typing import ResponseReturnValue
 
 from errors import Refusal
-from pages import by_hand, controls, files, imports, keys, log, looks, notices, one, session, sign_in, system
+from pages import by_hand, controls, files, imports, keys, log, looks, notices, one, people, session, sign_in, system
 from pages.looks import page
 from routes import replies
 
 site = Blueprint("pages", __name__)
-for part in (sign_in, imports, one, log, by_hand, controls, files, keys, notices, system):
+for part in (sign_in, people, imports, one, log, by_hand, controls, files, keys, notices, system):
     site.register_blueprint(part.routes)
 
 _YEAR_SECONDS = 365 * 24 * 3600

@@ -56,9 +56,9 @@ def is_shown(shown: str, printed: str) -> bool:
 
 
 @contextmanager
-def service(folder: Path, env: Mapping[str, str]) -> Iterator[Stack]:
+def service(folder: Path, env: Mapping[str, str], port: int | None = None) -> Iterator[Stack]:
     """Run the web process and two workers, with these settings."""
-    stack = Stack(free_port(), folder, dict(env), is_quiet=True)
+    stack = Stack(port or free_port(), folder, dict(env), is_quiet=True)
     try:
         stack.start()
         yield stack

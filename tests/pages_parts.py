@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from tests.web_parts import Web
 
-OPEN = {"/sign-in", "/static/<path:name>"}
+OPEN = {"/sign-in", "/sign-in/oidc", "/sign-in/oidc/back", "/static/<path:name>"}
 
 
 class Person:

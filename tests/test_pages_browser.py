@@ -13,9 +13,11 @@ import redis
 from playwright.sync_api import Browser, expect
 
 from dev import demo
+from dev.servers import free_port
 from dev.stack import ROOT, Stack
 from tests.browser_parts import SCHEMES, WIDTHS, Visitor, browser
 from tests.docs_parts import service
+from tests.oidc_parts import OPTIONS, Provider, running
 
 PICTURES = Path(os.environ["PICTURES"]) if "PICTURES" in os.environ else None  # where they are to be kept, for the docs
 
@@ -42,14 +44,25 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, valkey: redis.Redis) -> Iterator[Stack]:
+def provider() -> Iterator[Provider]:
+    """Give an OpenID provider, which asks people who they are."""
+    with running(Provider(asks=True)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, valkey: redis.Redis, provider: Provider) -> Iterator[Stack]:
     """Give the service with the demo's tables and its first import."""
     folder = tmp_path_factory.mktemp("pages")
     demo.make_target(folder / "target.db")
     options = valkey.connection_pool.connection_kwargs
-    with service(folder, demo.environment(folder) | {"REDIS_URL": f"redis://{options['host']}:{options['port']}/2"}) as running:
-        running.env["KEY"] = demo.make_key(running.env)
-        yield running
+    port = free_port()
+    env = demo.environment(folder) | {"REDIS_URL": f"redis://{options['host']}:{options['port']}/2"}
+    env |= OPTIONS | {"OIDC_ISSUER": provider.address, "PUBLIC_URL": f"http://127.0.0.1:{port}"}
+    provider.back = f"{env['PUBLIC_URL']}/sign-in/oidc/back"
+    with service(folder, env, port) as started:
+        started.env["KEY"] = demo.make_key(started.env)
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +101,23 @@ def test_signing_in_by_keyboard(chromium: Browser, stack: Stack, tmp_path: Path)
     page.wait_for_url(f"{stack.address}/")
     page.get_by_role("button", name="Sign out").press("Enter")
     page.wait_for_url(f"{stack.address}/sign-in")
+    visitor.close()
+
+
+def test_signing_in_at_a_provider(chromium: Browser, stack: Stack, provider: Provider) -> None:
+    """Somebody is led to the provider and back to the page that they wanted, and is out again by the button that everybody has."""
+    visitor = Visitor(chromium, stack)
+    page = visitor.page
+    page.goto(f"{stack.address}/files")
+    page.get_by_role("link", name="Sign in at 127.0.0.1").press("Enter")
+    page.get_by_role("button", name="It is me").click()
+    page.wait_for_url(f"{stack.address}/files")
+    expect(page.get_by_text("Ada Lovelace (ada)")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url(f"{stack.address}/sign-in")
+    page.goto(f"{stack.address}/files")
+    page.wait_for_url(f"{stack.address}/sign-in?next=/files")
+    assert [wrong for wrong in visitor.wrong if not wrong.startswith(f"asked for {provider.address}")] == []
     visitor.close()
 
 
