@@ -264,6 +264,7 @@ def test_csv_in_the_body(onkey: Web, path: str) -> None:
     assert [m["message"] for m in messages] == ["Skipped header line '2'", *["Record successfully created"] * 10]
     assert [m["userObjectId"] for m in messages] == [str(n) for n in range(2, 13)]
     assert sql(onkey.settings.target_url, "SELECT count(*) FROM commodity") == [(10,)]
+    assert send(onkey, COMMODITY, "?mode=PerRecord", "text/plain", "POST", path).status_code == 415
 
 
 def test_empty_cells_clear(lite_onkey: Web) -> None:
