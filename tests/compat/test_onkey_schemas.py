@@ -88,7 +88,9 @@ def test_schemas_that_are_none(web: Web, body: str) -> None:
 
 
 def test_private_and_public(web: Web) -> None:
-    """A private schema is its key's alone; a public one may be used by all, and changed by its own key."""
+    """A private schema, as each is unless it says otherwise, is its key's alone; a public one is for all, and changed by its own key."""
+    unsaid = web.post(f"{BASE}/schemas", json={"properties": {"name": "Unsaid", "schema": YAML}}).get_json()
+    assert unsaid["properties"]["restrictionLevel"] == "Private"
     number = create(web).headers["OnKey-Resource-Id"]
     other = web.new_key("import", "read")
     assert web.get(f"{BASE}/schemas/{number}", key=other).status_code == 404
