@@ -1,6 +1,6 @@
 """People who sign in by an OpenID provider: a key that each has, and whose it is.
 
-Revision ID: 0014
+Revision ID: 0015
 """
 
 import sqlalchemy as sa
