@@ -119,6 +119,20 @@ def imported(web: Web, text: str, key: str) -> str:
     return found
 
 
+def test_whose_schema_a_name_means(web: Web) -> None:
+    """Of schemas with one name the key's own comes before a public one that is older; a control file of that name before both."""
+    row = "!Shared\nCommodity,Merge,X,,,A11,\n"
+    trade = "entities:\n- entity: Trade\n  input: [code]\n  mappings: [code: ]\n"
+    other = web.new_key("import", "read")
+    create(web, trade, key=other, name="Shared", restrictionLevel="Public")
+    assert "UnknownEntity" in imported(web, row, web.key)
+    create(web, name="Shared")
+    assert "RecordCreated" in imported(web, row, web.key)
+    assert "UnknownEntity" in imported(web, row, other)
+    web.control(trade.encode(), name="Shared")
+    assert "UnknownEntity" in imported(web, row, web.key)
+
+
 def test_a_schema_is_named_whatever_its_case_and_underscores(web: Web) -> None:
     """`!` lines find a schema whose name differs in case and underscores only; one of the very name comes first, whoever made it."""
     create(web, name="My_Import")
