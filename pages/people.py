@@ -18,7 +18,7 @@ import oidc
 from catalog import people, sessions
 from errors import Refusal
 from pages.looks import page
-from pages.session import begin, forget_cookie, own_path, set_cookie, to
+from pages.session import begin, forget_cookie, own_path, read_cookie, set_cookie, to
 from routes import auth, parts
 from settings import Settings
 
@@ -26,6 +26,7 @@ routes = Blueprint("people", __name__, url_prefix="/sign-in/oidc")
 
 COOKIE = "lading_oidc"  # what only this browser knows, on its way to the provider and back
 LASTS = timedelta(minutes=10)
+_FOLLOWING_CHARS = 3000  # browsers keep no cookie of more than 4096
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _ERROR = re.compile(r"[a-z_]{1,40}", re.ASCII)
 
@@ -49,8 +50,8 @@ def leave() -> ResponseReturnValue:
         reply = to(by.address(secret))
     except oidc.ProviderUnavailable as error:
         return _failed(_unavailable(error))
-    following = own_path(request.args.get("next")) or ""
-    set_cookie(reply, COOKIE, f"{secret}.{quote(following, safe='')}", LASTS)
+    following = quote(own_path(request.args.get("next")) or "", safe="")
+    set_cookie(reply, COOKIE, f"{secret}.{following if len(following) <= _FOLLOWING_CHARS else ''}", LASTS)
     return reply
 
 
@@ -58,7 +59,7 @@ def leave() -> ResponseReturnValue:
 def come_back() -> ResponseReturnValue:
     """Begin a session of the person whom the provider tells of, as far as the settings let that person in."""
     by = _provider()
-    secret, _, following = request.cookies.get(COOKIE, "").partition(".")
+    secret, _, following = (read_cookie(COOKIE) or "").partition(".")
     try:
         reply = to(own_path(unquote(following)) or url_for("pages.imports.recent"))
         begin(reply, _session(by, secret))

@@ -36,7 +36,7 @@ def signed_in(*permissions: str, is_poll: bool = False) -> Callable[[Callable[P,
         @functools.wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValue:
             idle = timedelta(minutes=parts().settings.session_idle_minutes)
-            token = request.cookies.get(COOKIE)
+            token = read_cookie(COOKIE)
             key = sessions.find(parts().catalog, token, idle, is_use=not is_poll) if token else None
             if key is None:
                 return _to_sign_in()
@@ -60,7 +60,20 @@ def _to_sign_in() -> ResponseReturnValue:
 
 def set_cookie(reply: Response, name: str, value: str, max_age: timedelta | None = None) -> None:
     """Give the browser a cookie that no script reads, that no other site's form brings along, and that goes nowhere but over TLS."""
-    reply.set_cookie(name, value, max_age=max_age, path="/", secure=_is_secure(), httponly=True, samesite="Lax")
+    reply.set_cookie(_named(name), value, max_age=max_age, path="/", secure=_is_secure(), httponly=True, samesite="Lax")
+
+
+def read_cookie(name: str) -> str | None:
+    """Return what the browser has of a cookie of ours."""
+    return request.cookies.get(_named(name))
+
+
+def _named(name: str) -> str:
+    """Return what browsers call a cookie: with the prefix they take it from this very host only, and not from one beside or below it.
+
+    Else whoever has a host of the same domain could put a session of their own into somebody's browser (RFC 6265bis, section 4.1.3).
+    """
+    return f"__Host-{name}" if _is_secure() else name
 
 
 def _is_secure() -> bool:
@@ -69,14 +82,14 @@ def _is_secure() -> bool:
 
 def begin(reply: Response, token: str) -> None:
     """Give the browser a new session; one that it had is over, so that nothing which knew it goes on in its place."""
-    if COOKIE in request.cookies:
-        sessions.end(parts().catalog, request.cookies[COOKIE])
+    if before := read_cookie(COOKIE):
+        sessions.end(parts().catalog, before)
     set_cookie(reply, COOKIE, token, sessions.LASTS)
 
 
 def forget_cookie(reply: Response, name: str = COOKIE) -> None:
     """Take a cookie from the browser: the session's, or another."""
-    reply.delete_cookie(name, path="/", secure=_is_secure(), httponly=True, samesite="Lax")
+    reply.delete_cookie(_named(name), path="/", secure=_is_secure(), httponly=True, samesite="Lax")
 
 
 def own_path(path: str | None) -> str | None:
@@ -93,8 +106,8 @@ def to(address: str) -> Response:
 
 def form_token() -> str:
     """Return what proves that a form comes from a page of ours: nobody can make it who does not have the browser's cookie."""
-    secret = request.cookies.get(COOKIE) or request.cookies.get(FORM_COOKIE) or _new_form_secret()
-    return hmac.new(secret.encode(), b"form", "sha256").hexdigest()
+    secret = read_cookie(COOKIE) or read_cookie(FORM_COOKIE) or _new_form_secret()
+    return hmac.new(secret.encode(errors="replace"), b"form", "sha256").hexdigest()
 
 
 def _new_form_secret() -> str:
@@ -119,7 +132,7 @@ def refuse_foreign_forms() -> None:
     sent = request.headers.get("X-Form-Token") or request.args.get("form_token")
     if not sent and request.mimetype in ("application/x-www-form-urlencoded", ""):
         sent = request.form.get("form_token")
-    has_cookie = COOKIE in request.cookies or FORM_COOKIE in request.cookies
+    has_cookie = read_cookie(COOKIE) or read_cookie(FORM_COOKIE)
     if not has_cookie or not hmac.compare_digest((sent or "").encode(errors="replace"), form_token().encode()):
         detail = "This form is too old, or was not made by this site. Go back, load the page again, and send it once more."
         raise Refusal(403, "form_foreign", detail)

@@ -11,7 +11,7 @@ from errors import Refusal
 from pages import forms
 from pages.looks import page
 from pages.people import provider
-from pages.session import COOKIE, OPENS, begin, forget_cookie, own_path, signed_in, to
+from pages.session import COOKIE, OPENS, begin, forget_cookie, own_path, read_cookie, signed_in, to
 from routes import auth, parts
 from schemas.requests import Request, Text
 
@@ -54,7 +54,7 @@ def sign_in() -> ResponseReturnValue:
 @signed_in(*OPENS)
 def sign_out() -> ResponseReturnValue:
     """End the session."""
-    sessions.end(parts().catalog, request.cookies[COOKIE])
+    sessions.end(parts().catalog, read_cookie(COOKIE) or "")
     reply = to(url_for("pages.sign_in.form"))
     forget_cookie(reply)
     return reply

@@ -85,16 +85,16 @@ def test_the_whole_way(site: Web, provider: Provider) -> None:
     assert min(map(len, (asked["state"], asked["nonce"], asked["code_challenge"]))) >= 43
     reply = person.get(said_by(address))
     assert (reply.status_code, reply.headers["Location"]) == (303, "/controls")
-    cookie = next(c for c in reply.headers.getlist("Set-Cookie") if c.startswith("lading_session="))
+    cookie = next(c for c in reply.headers.getlist("Set-Cookie") if c.startswith("__Host-lading_session="))
     assert {"HttpOnly", "SameSite=Lax", "Secure", "Path=/"} <= set(cookie.split("; "))
     page = person.get("/controls")
     assert page.status_code == 200 and "Ada Lovelace (ada)" in words(page)
     assert person.get("/keys").status_code == 403
     assert person.client.post("/sign-out", base_url=SITE).status_code == 403  # a form of another site
-    stolen = person.client.get_cookie("lading_session", "imports.example.org")
+    stolen = person.client.get_cookie("__Host-lading_session", "imports.example.org")
     assert person.post("/sign-out").status_code == 303 and not has_session(person)
     assert stolen
-    person.client.set_cookie("lading_session", stolen.value, domain="imports.example.org")
+    person.client.set_cookie("__Host-lading_session", stolen.value, domain="imports.example.org")
     assert not has_session(person)
 
 
@@ -215,11 +215,11 @@ def test_a_sign_in_belongs_to_its_browser(site: Web, provider: Provider) -> None
     stolen = parse_qs(urlsplit(path).query)["code"][0]
     assert victim.get(f"/sign-in/oidc/back?code={stolen}&state={mine}").status_code == 401 and not has_session(victim)
     path = said_by(to_provider(victim))
-    cookie = victim.client.get_cookie("lading_oidc", "imports.example.org")
+    cookie = victim.client.get_cookie("__Host-lading_oidc", "imports.example.org")
     assert victim.get(path).status_code == 303 and has_session(victim)
     assert victim.get(path).status_code == 400
     assert cookie
-    victim.client.set_cookie("lading_oidc", cookie.value, domain="imports.example.org")
+    victim.client.set_cookie("__Host-lading_oidc", cookie.value, domain="imports.example.org")
     assert victim.get(path).status_code == 401
     for wrong in ("", "?code=x", "?state=x", "?state=%F0%9F%98%80&code=x", "?error=access_denied"):
         assert somebody(site).get(f"/sign-in/oidc/back{wrong}").status_code == 400
@@ -250,9 +250,9 @@ def test_nobody_is_sent_elsewhere(site: Web, following: str) -> None:
     assert signing_in(somebody(site), following).headers["Location"] == "/"
     person = somebody(site)
     path = said_by(to_provider(person))
-    cookie = person.client.get_cookie("lading_oidc", "imports.example.org")
+    cookie = person.client.get_cookie("__Host-lading_oidc", "imports.example.org")
     assert cookie
-    person.client.set_cookie("lading_oidc", f"{cookie.value}{following}", domain="imports.example.org")
+    person.client.set_cookie("__Host-lading_oidc", f"{cookie.value}{following}", domain="imports.example.org")
     assert person.get(path).headers["Location"] == "/"
 
 
@@ -314,13 +314,13 @@ def test_a_former_session_is_over(site: Web, provider: Provider) -> None:
     """Signing in, either way, ends the session that the browser had: nothing that knew it goes on as the one who came after."""
     person = somebody(site)
     for sign_in in (lambda: person.sign_in(site.key), lambda: signing_in(person), lambda: person.sign_in(site.key)):
-        before = person.client.get_cookie("lading_session", "imports.example.org")
+        before = person.client.get_cookie("__Host-lading_session", "imports.example.org")
         assert sign_in().status_code == 303
-        after = person.client.get_cookie("lading_session", "imports.example.org")
+        after = person.client.get_cookie("__Host-lading_session", "imports.example.org")
         assert after and has_session(person)
         if before:
             other = somebody(site)
-            other.client.set_cookie("lading_session", before.value, domain="imports.example.org")
+            other.client.set_cookie("__Host-lading_session", before.value, domain="imports.example.org")
             assert not has_session(other) and before.value != after.value
 
 
