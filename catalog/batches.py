@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam
 import clock
 from catalog import import_schemas, keys, retention
 from catalog.database import insert, lock_queue, reading, writing
+from catalog.idempotency import Held, made_once
 from catalog.notices import note_end
 from catalog.prepared import Prepared
 from catalog.queue import (
@@ -123,10 +124,10 @@ class Said(TypedDict, total=False):
     schema_id: int | None
 
 
-def create(engine: Engine, **said: Unpack[Said]) -> int:
-    """Make an empty batch, and return its id: random, from 1 to below 2^53."""
+def create(engine: Engine, *, held: Held | None = None, **said: Unpack[Said]) -> int:
+    """Make an empty batch, once under an Idempotency-Key that is held; return its id: random, from 1 to below 2^53."""
     with writing(engine) as connection:
-        return insert_batch(connection, **said)
+        return made_once(connection, held, lambda: insert_batch(connection, **said))
 
 
 def insert_batch(connection: Connection, **said: Unpack[Said]) -> int:

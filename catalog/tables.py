@@ -277,6 +277,7 @@ idempotency = Table(
     Column("status", Integer),  # null while the first request is in flight
     Column("headers", JSON),
     Column("body", LargeBinary),
+    Column("batch_id", BigInteger),  # what the request has made, if it has made a batch; it may have broken off thereafter
     Index("ix_idempotency_started_at", "started_at"),
 )
 

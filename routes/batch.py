@@ -12,7 +12,7 @@ from routes import fields, parts, replies
 from routes.auth import caller, requires, visible_batch
 from routes.control import usable_control
 from routes.described import Reply, described
-from routes.idempotency import idempotent
+from routes.idempotency import held, idempotent
 from schemas.replies import BatchMade, CancelReply
 from schemas.requests import BatchRequest, NoFields
 
@@ -28,7 +28,7 @@ def create_batch() -> ResponseReturnValue:
     given = fields.of_body(BatchRequest())
     control = usable_control(given.pop("control"))
     batch_id = g.batch_id = batches.create(
-        parts().catalog, control=control.digest, key_id=caller().id, addresses=addresses_of(given), **given
+        parts().catalog, held=held(), control=control.digest, key_id=caller().id, addresses=addresses_of(given), **given
     )
     return replies.bare(str(batch_id), {"batch": batch_id, "control": control.digest})
 

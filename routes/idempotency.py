@@ -8,9 +8,9 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import ParamSpec
+from typing import ParamSpec, cast
 
-from flask import Response, make_response, request
+from flask import Response, g, make_response, request
 from flask.typing import ResponseReturnValue
 
 from catalog import idempotency
@@ -61,19 +61,31 @@ def _begun(sent: str, fingerprint: str, work: Callable[[], ResponseReturnValue])
     if isinstance(begun, idempotency.Conflict):
         raise Refusal(422, "idempotency_key_reused", "This Idempotency-Key was used for another request.")
     if isinstance(begun, idempotency.InFlight):
-        raise Refusal(
-            409, "in_flight", "The first request with this Idempotency-Key is still being answered.", headers={"Retry-After": "1"}
-        )
+        raise _in_flight()
     is_done = False
+    g.idempotency = idempotency.Held(key_id, sent, begun.ticket)
     try:
         reply = make_response(work())
-        if is_done := 200 <= reply.status_code < 300:
+        if 200 <= reply.status_code < 300:
             kept = {name: reply.headers[name] for name in _KEPT_HEADERS if name in reply.headers}
             idempotency.complete(catalog, key_id, sent, begun.ticket, status=reply.status_code, headers=kept, body=reply.get_data())
+            is_done = True
         return reply
+    except idempotency.TakenOver:
+        raise _in_flight() from None
     finally:
         if not is_done:
             idempotency.abandon(catalog, key_id, sent, begun.ticket)
+
+
+def held() -> idempotency.Held | None:
+    """Return the key that the request holds while its work is done, for what it makes."""
+    return cast("idempotency.Held | None", g.get("idempotency"))
+
+
+def _in_flight() -> Refusal:
+    said = "The first request with this Idempotency-Key is still being answered."
+    return Refusal(409, "in_flight", said, headers={"Retry-After": "1"})
 
 
 def _small_body() -> list[str]:

@@ -24,7 +24,7 @@ from routes.batch import addresses_of
 from routes.control import kept_control, usable_control
 from routes.described import BYTES, CSV, TEXT, Reply, described
 from routes.handle import known
-from routes.idempotency import once
+from routes.idempotency import held, once
 from routes.limits import refuse_writes
 from routes.results import first_page, whole_log
 from routes.schedule import announce, options_of, refuse_missing
@@ -244,7 +244,9 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
         creation_path=given["creation_path"], addresses=addresses_of(given),
     )  # fmt: skip
     options = options_of(given)
-    batch_id = g.batch_id = submit(parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse")
+    batch_id = g.batch_id = submit(
+        parts().catalog, sent, options, control.tables, refuse_if_busy=given["when_busy"] == "refuse", held=held()
+    )
     return Started(batch_id, control.digest, digest, name, read, options)
 
 

@@ -6,8 +6,13 @@ import json
 import socket
 import time
 from base64 import b64encode
+from functools import partial
 
-from catalog import batches
+import pytest
+from sqlalchemy.exc import OperationalError
+
+import clock
+from catalog import batches, idempotency
 from tests.engine_parts import sql
 from tests.security_parts import got, imported, work_off
 from tests.test_routes_live import Live, live
@@ -59,6 +64,50 @@ def test_every_post_honours_the_key(web: Web) -> None:
         assert (first.data, first.mimetype) == (second.data, second.mimetype)
         assert (first.headers.get("Idempotent-Replayed"), second.headers.get("Idempotent-Replayed")) == (None, "true")
     assert len(got(web, "/api/batches").text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("path", ["/api/import/airlines?name=airlines.csv", "/api/batch"])
+def test_a_request_that_breaks_off_after_its_work(web: Web, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Where a batch is made and then the catalog cannot be reached, the same again gives that batch, and makes no other (T07)."""
+    web.control()
+    keep = idempotency.complete
+
+    def cut_off(*_: object, **__: object) -> bool:
+        monkeypatch.setattr(idempotency, "complete", keep)
+        raise OperationalError("UPDATE", {}, ConnectionError("cut off"))
+
+    monkeypatch.setattr(idempotency, "complete", cut_off)
+    form = {"control": "airlines"} if path == "/api/batch" else b"carrier,name\nAA,American\n"
+    first, second, third = (web.post(path, form, headers={"Idempotency-Key": "night"}) for _ in range(3))
+    assert (first.status_code, second.status_code) == (503, 202 if "import" in path else 200), second.text
+    assert (second.text, third.headers["Idempotent-Replayed"]) == (third.text, "true")
+    assert got(web, "/api/batches").text.count("\n") == 1
+
+
+def test_a_request_that_was_taken_for_dead(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes no batch when it goes on after all, and however often its repetitions break off, there is one (T07)."""
+
+    def begun(fingerprint: str = "f") -> idempotency.Held:
+        found = idempotency.begin(web.catalog, "k", "i", fingerprint)
+        assert isinstance(found, idempotency.Fresh), found
+        return idempotency.Held("k", "i", found.ticket)
+
+    def later() -> None:
+        moved = clock.now() + idempotency.ABANDONED_AFTER
+        monkeypatch.setattr(clock, "now", lambda: moved)
+
+    made = partial(batches.create, web.catalog, control=web.control(), key_id="k")
+    slow = begun()
+    later()
+    again = begun()
+    with pytest.raises(idempotency.TakenOver):
+        made(held=slow)
+    batch = made(held=again)
+    later()
+    assert made(held=begun()) == batch
+    later()
+    assert idempotency.begin(web.catalog, "k", "i", "another request") == idempotency.Conflict()
+    assert len(got(web, "/api/batches").text.splitlines()) <= 1
 
 
 def test_the_same_files_the_next_night_change_nothing(web: Web) -> None:

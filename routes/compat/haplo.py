@@ -14,7 +14,7 @@ from routes.auth import caller, requires, visible_batch
 from routes.compat import system
 from routes.control import take_control, usable_control
 from routes.file import can_be_shown, take_file
-from routes.idempotency import idempotent
+from routes.idempotency import held, idempotent
 from routes.schedule import announce, put_into_queue
 from schemas.requests import MODES, ControlRequest, ForeignRequest, Text
 
@@ -71,7 +71,8 @@ def create_batch() -> ResponseReturnValue:
     """Make a batch for a control file, whoever has uploaded that, and reply with the batch's identifier."""
     given = system.of_body(_Batch())
     control = usable_control(given["control"])
-    return replies.text(str(batches.create(parts().catalog, control=control.digest, key_id=caller().id, comment=given["comment"])))
+    said = {"control": control.digest, "key_id": caller().id, "comment": given["comment"]}
+    return replies.text(str(batches.create(parts().catalog, held=held(), **said)))
 
 
 @routes.post("/file")

@@ -20,7 +20,7 @@ from routes import download, parts, replies
 from routes.auth import caller, requires, visible_batch
 from routes.compat import onkey_replies as said, onkey_schemas, system
 from routes.control import kept_control
-from routes.idempotency import once
+from routes.idempotency import held, once
 from routes.imports import collection_control
 from routes.receipts import rows_of, stream
 from routes.schedule import announce
@@ -118,7 +118,7 @@ def _begun(
         control=control, key_id=caller().id, name=name, digest=digest, size=size, uploaded_as=shown, format=form, comment=comment,
         file_name=shown, schema_id=schema,
     )  # fmt: skip
-    batch_id = submit(parts().catalog, sent, options, onkey_schemas.tables_of(control))
+    batch_id = submit(parts().catalog, sent, options, onkey_schemas.tables_of(control), held=held())
     reply = replies.json(_import_file(visible_batch(str(batch_id))), 202, said.ENTITY)
     announce(batch_id, options, reply)
     return said.with_id(reply, batch_id)
