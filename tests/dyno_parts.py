@@ -95,11 +95,11 @@ def _lives(group: int) -> bool:
     return False
 
 
-def ask(address: str, key: str = "", data: bytes | None = None) -> tuple[int, str]:
-    """Send a request; return status and text, (0, why) where nobody answers."""
+def ask(address: str, key: str = "", data: bytes | None = None, more: dict[str, str] | None = None) -> tuple[int, str]:
+    """Send a request, with `more` headers perhaps; return status and text, (0, why) where nobody answers."""
     headers = {"Authorization": f"apikey {key}", "Content-Type": "text/csv"} if key else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=30) as reply:
+        with urllib.request.urlopen(urllib.request.Request(address, data, headers | (more or {})), timeout=30) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()

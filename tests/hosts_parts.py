@@ -174,9 +174,9 @@ class Machine(Dyno):
         self.kill()
         print(f"--- {self.name}\n{self.logged()[-6000:]}")
 
-    def ask(self, path: str, key: str = "", data: bytes | None = None) -> tuple[int, str]:
+    def ask(self, path: str, key: str = "", data: bytes | None = None, more: dict[str, str] | None = None) -> tuple[int, str]:
         """Send its web process a request, from wherever this thread is; return status and text, (0, why) where nobody answers."""
-        return ask(f"http://{self.host.address}:{WEB_PORT}{path}", key, data)
+        return ask(f"http://{self.host.address}:{WEB_PORT}{path}", key, data, more)
 
 
 @dataclass

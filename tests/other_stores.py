@@ -1,6 +1,6 @@
 """Servers of the other clouds' object stores, for who has them installed: `OBJECT_STORE=azure pytest tests/test_spool*.py`.
 
-They come from npm, which the tests cannot count on, so that by default all buckets of the tests are S3's.
+The tests cannot count on these programs (Azurite comes from npm), so that by default all buckets of the tests are S3's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from dev.servers import answers, end_with_parent, free_port, stop, wait_until
+from tests.google_store import google
 from tests.object_store import ObjectStore
 
 # The emulator's own, told in its documentation: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
@@ -76,4 +77,4 @@ def azure() -> Iterator[Azure]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-RUNNING = {"azure": azure}
+RUNNING = {"azure": azure, "google": google}
