@@ -1,13 +1,13 @@
 """The batch that a request with an Idempotency-Key has made.
 
-Revision ID: 0014
+Revision ID: 0016
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0014"
-down_revision = "0013"
+revision = "0016"
+down_revision = "0015"
 
 
 def upgrade() -> None:
