@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from bench import formats, load_flights, load_postgresql, load_sqlite, memory, report, small, uploads
+from bench import formats, load_flights, load_postgresql, load_sqlite, memory, report, share, small, uploads
 from bench.databases import Postgres
 from bench.figures import HEADER, Figure, table
 from bench.measure import say
@@ -20,6 +20,7 @@ ON_POSTGRESQL: dict[str, Callable[[Postgres, Options], list[Figure]]] = {
     "flights": load_flights.postgresql,
     "memory": memory.postgresql,
     "small": small.postgresql,
+    "share": share.postgresql,
 }
 OTHERS: dict[str, Callable[[Options], list[Figure]]] = {
     "sqlite": load_sqlite.insert,

@@ -31,6 +31,7 @@ class Hand:
     """A hand as the run's holder sees it."""
 
     number: int
+    name: str  # of the worker that it belongs to
     beats: int  # how many signs of life it has given
     is_connected: bool  # its session is there
 
@@ -104,7 +105,7 @@ def leave(connection: Any, number: int) -> None:
 
 def hands(connection: Any, run: str, fence: int) -> list[Hand]:
     """Return the hands of a run."""
-    query = """SELECT h.number, h.beats, a.pid IS NOT NULL FROM lading.hands h LEFT JOIN pg_stat_activity a ON a.pid = h.backend
+    query = """SELECT h.number, h.name, h.beats, a.pid IS NOT NULL FROM lading.hands h LEFT JOIN pg_stat_activity a ON a.pid = h.backend
         WHERE h.run = %s AND h.fence = %s"""
     return [Hand(*row) for row in connection.execute(query, (run, fence)).fetchall()]
 

@@ -50,7 +50,7 @@ class Outbox:
 class Help:
     """How others may be had to write chunks of a run."""
 
-    invite: Callable[[int, int, int], None]  # told how many help, the number of the file that is read, and the byte; asks for more
+    invite: Callable[[int, int, int], None]  # told how many workers help, the number of the file that is read, and the byte; asks for more
     silent_seconds: float = 30.0  # a hand that gives no sign of life for so long is dismissed
 
 

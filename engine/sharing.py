@@ -40,6 +40,7 @@ class Sharing:
         self._run, self._fence, self._help = writing.order.run, writing.fence, writing.order.help
         self._in_flight: dict[int, Footprint] = {}
         self._hands = 0
+        self._workers = 0  # that the hands belong to
         self._session: SharedSession | None = None
         self._seen: dict[int, tuple[int, float]] = {}  # by hand: its signs of life, and when they were seen to have become so many
         self._look_at = time.monotonic() + LOOK_SECONDS
@@ -92,15 +93,16 @@ class Sharing:
             self._look_at = float("inf")
             return
         if not self._is_begun:
-            self._target.ask(offers.clear, self._run, self._fence)  # what an earlier holder may have left
+            self._target.ask(offers.clear, self._run, self._fence - 1)  # what an earlier holder may have left
             self._is_begun = True
-        self._help.invite(self._hands, self._reading.place.file, self._reading.place.offset or 0)
+        self._help.invite(self._workers, self._reading.place.file, self._reading.place.offset or 0)
         found = self._target.ask(offers.hands, self._run, self._fence)
         self._seen = {hand.number: (hand.beats, self._since(hand, now)) for hand in found}
         for hand in found:
             if now - self._seen[hand.number][1] > self._help.silent_seconds:
                 self._target.ask(offers.dismiss, self._run, hand.number)
-        self._hands = sum(hand.is_connected for hand in found)
+        connected = [hand.name for hand in found if hand.is_connected]
+        self._hands, self._workers = len(connected), len(set(connected))
         if self._hands:
             self._helped_at = now
         if self._in_flight and (lost := self._target.ask(offers.lost, self._run, self._fence, list(self._in_flight))):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -11,6 +13,7 @@ from redis.exceptions import RedisError
 from catalog import batches
 from catalog.batches import Claim
 from engine.hand import ReadOtherwise, lend_hand
+from engine.order import RunOrder
 from errors import ControlFileInvalid, DigestMismatch, DigestUnknown, SpoolFull, SpoolUnavailable, TargetUnavailable
 from jobs import queues
 from jobs.carry import Means
@@ -18,6 +21,7 @@ from jobs.order import order_of
 
 WORTH_SECONDS = 3.0  # a run that seems to be over by then needs no help
 PAUSE_SECONDS = 60.0  # how long nobody is invited after Redis could not be reached: asking it keeps the run waiting
+AT_ONCE = 2  # hands of a worker: one converts while the other waits for the server
 CLAIM_SECONDS = 1.0  # how often a hand looks whether a batch can be claimed, which comes first
 TROUBLES = (ControlFileInvalid, DigestMismatch, DigestUnknown, ReadOtherwise, SpoolFull, SpoolUnavailable, TargetUnavailable, OSError)
 
@@ -51,22 +55,50 @@ def help_with(means: Means, batch_id: int) -> Claim | None:
     watch = _Watch(means)
     try:
         plan, allowed = means.plans.get(running.control), means.limits.of(running.key_id)
-        order, _ = order_of(means.settings, means.spool, running, plan, means.scratch, lambda: None, allowed)
-        written = lend_hand(order, means.target, means.spool, means.worker, watch.should_leave, means.settings.heartbeat_seconds)
-        log.info("batch %d: wrote %d chunks for another worker", batch_id, written)
     except TROUBLES as error:
-        log.warning("batch %d: helps no more: %s", batch_id, error)
+        log.warning("batch %d: cannot be helped with: %s", batch_id, error)
+        return None
+    order, _ = order_of(means.settings, means.spool, running, plan, means.scratch, lambda: None, allowed)
+    with ThreadPoolExecutor(AT_ONCE, "hand") as pool:
+        written = sum(pool.map(lambda _: _help(means, order, watch), range(AT_ONCE)))
+    log.info("batch %d: wrote %d chunks for another worker", batch_id, written)
     return watch.claim
 
 
+def _help(means: Means, order: RunOrder, watch: _Watch) -> int:
+    """Be one hand; return how many chunks it wrote. What goes wrong ends the help, and is for the run's holder to meet again."""
+    try:
+        return lend_hand(order, means.target, means.spool, means.worker, watch.should_leave, means.settings.heartbeat_seconds)
+    except TROUBLES as error:
+        log.warning("batch %d: helps no more: %s", order.batch_id, error)
+    except (AssertionError, LookupError, TypeError, ValueError):
+        log.exception("batch %d: helps no more after an internal error", order.batch_id)
+    watch.leave()
+    return 0
+
+
 class _Watch:
+    """Tells the hands of this worker when to leave: when it is to stop, one of them has failed, or a batch could be claimed."""
+
     def __init__(self, means: Means) -> None:
         self.claim: Claim | None = None
         self._means, self._look_at = means, time.monotonic() + CLAIM_SECONDS
+        self._is_over = False
+        self._lock = Lock()
+
+    def leave(self) -> None:
+        """Have all leave."""
+        self._is_over = True
 
     def should_leave(self) -> bool:
-        """Tell whether a hand is to stop, or can carry out a batch of its own, which it has claimed then."""
-        if not self._means.is_stopping() and time.monotonic() >= self._look_at:
-            self.claim = batches.claim(self._means.catalog, self._means.worker, self._means.settings.lease_seconds)
-            self._look_at = time.monotonic() + CLAIM_SECONDS
-        return self.claim is not None or self._means.is_stopping()
+        """Tell whether to leave, looking for a batch now and then."""
+        with self._lock:
+            if not self._is_left() and time.monotonic() >= self._look_at:
+                self.claim = batches.claim(self._means.catalog, self._means.worker, self._means.settings.lease_seconds)
+                if self.claim is not None:
+                    self._means.heart.hold(self.claim)  # another hand of this worker may still be in a long chunk
+                self._look_at = time.monotonic() + CLAIM_SECONDS
+            return self._is_left()
+
+    def _is_left(self) -> bool:
+        return self._is_over or self.claim is not None or self._means.is_stopping()

@@ -68,6 +68,11 @@ def written(found: list[tuple[str, str, str, str]], name: str) -> bytes:
     return "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in found).encode()
 
 
+def pace() -> None:
+    """Keep a holder from having written all itself before its hands have begun."""
+    time.sleep(0.01)
+
+
 class Installation:
     """A target, a spool, and one file; each run of it is new."""
 
@@ -111,11 +116,16 @@ class Installation:
         return int(sql(self.url, "SELECT count(*) FROM lading.hands WHERE run = %s", self.run)[0][0])
 
     def _lend(self, should_leave: Callable[[], bool], more: dict[str, Any]) -> None:
-        target = open_target(self.url)
         try:
-            self.written.append(lend_hand(self.order(target, **more), target, self.spool, "hand", should_leave, beat_seconds=0.1))
+            self.written.append(self.lend(should_leave, **more))
         except BaseException as error:
             self.failed.append(error)
+
+    def lend(self, should_leave: Callable[[], bool] = lambda: False, **more: Any) -> int:
+        """Be a hand; return how many chunks it wrote."""
+        target = open_target(self.url)
+        try:
+            return lend_hand(self.order(target, **more), target, self.spool, "hand", should_leave, beat_seconds=0.1)
         finally:
             target.close()
 
@@ -149,7 +159,7 @@ class Installation:
             while len(self.threads) < hands:
                 self.hand()
 
-        with self.holder(Help(invite)) as (result, results):
+        with self.holder(Help(invite), should_stop=pace) as (result, results):
             return self.outcome(result, results)
 
     def outcome(self, result: RunResult, results: bytes) -> tuple[Any, ...]:

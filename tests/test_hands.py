@@ -14,6 +14,7 @@ import pytest
 from catalog import batches
 from catalog.batches import State
 from jobs import queues
+from jobs.hands import AT_ONCE
 from tests.jobs_parts import CONTROL, Site, child_of, rows, wait_for
 
 QUICK = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "50"}
@@ -44,7 +45,7 @@ def start(site: Site, workers: int, count: int = MANY) -> int:
     wait_for(lambda: len(queues.alive(redis)) == workers)
     batch_id = site.batch(rows(count // 2) + rows(count // 2).partition(b"\n")[2].replace(b",", b",1"))
     queues.enqueue(redis, batch_id)
-    wait_for(lambda: len(hands(site)) == workers - 1 and wrote(site) > 3)
+    wait_for(lambda: len(hands(site)) == AT_ONCE * (workers - 1) and wrote(site) > 3)
     return batch_id
 
 
@@ -85,7 +86,7 @@ def test_idle_workers_help_until_a_batch_can_be_claimed(site: Site) -> None:
     small = site.batch(rows(10), control=site.store_control(other, [("public", "others")]))
     assert site.wait_over(small, 30).counts.created == 10
     assert site.get(batch_id).state is State.RUNNING
-    wait_for(lambda: len(hands(site)) == 2 or site.get(batch_id).state.is_over)
+    wait_for(lambda: len(hands(site)) == 2 * AT_ONCE or site.get(batch_id).state.is_over)
     assert_whole(site, batch_id)
     assert site.get(batch_id).fence == 1
 
@@ -100,7 +101,7 @@ def test_a_hand_that_is_killed_or_frozen(site: Site, sign: signal.Signals) -> No
     if sign is signal.SIGSTOP:
         silent = site.settings.lease_seconds
         before = hands(site)
-        wait_for(lambda: len(set(before) - set(hands(site))) == 1, 10 * silent)
+        wait_for(lambda: len(set(before) - set(hands(site))) == AT_ONCE, 10 * silent)
         os.kill(hand, signal.SIGCONT)
     assert_whole(site, batch_id, 2 * MANY)
     assert site.get(batch_id).fence == 1

@@ -14,14 +14,13 @@ from engine.order import Help, Stop
 from engine.target import open_target
 from errors import LeaseLost, TargetUnavailable
 from tests.engine_parts import sql
-from tests.share_parts import TABLES, Installation, rows, written
+from tests.share_parts import TABLES, Installation, pace, rows, written
 
 
 @pytest.fixture(autouse=True)
 def shared_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs of some chunks be shared at once, their results lie in the store as well as in the ledger, and hands leave soon."""
+    """Let runs of some chunks be shared at once, and their results lie in the store as well as in the ledger."""
     monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(hand, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(writers, "WORTH_A_THREAD", 1)
     monkeypatch.setattr(segments, "INLINE_BYTES", 700)
 
@@ -65,7 +64,7 @@ def test_a_hand_with_other_settings_writes_nothing(target_url_pg: str, tmp_path:
         if not site.threads:
             site.hand(chunk_records=7)
 
-    with site.holder(Help(invite)) as (result, results):
+    with site.holder(Help(invite), should_stop=pace) as (result, results):
         assert site.outcome(result, results) == expected
     assert [type(error) for error in site.failed] == [hand.ReadOtherwise]
 
@@ -126,7 +125,7 @@ def test_a_hand_that_loses_its_connection_costs_one_more_try(target_url_pg: str,
             sql(target_url_pg, ended, site.run)
         seen.append(present)
 
-    with site.holder(Help(invite)) as (result, results):
+    with site.holder(Help(invite), should_stop=pace) as (result, results):
         assert site.outcome(result, results) == expected
     assert [type(error) for error in site.failed] == [TargetUnavailable] and len(site.written) == 1
 
