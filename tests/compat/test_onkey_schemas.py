@@ -148,6 +148,10 @@ def test_change_and_delete(web: Web) -> None:
     """Name, description and YAML can be changed; a faulty one is refused; what is deleted is gone, but not from what was made with it."""
     number = create(web).headers["OnKey-Resource-Id"]
     used = upload(web, "Commodity,Merge,Z,,,A11,\n", importSchemaId=number).headers["OnKey-Resource-Id"]
+    told = web.get(f"{BASE}/files/{used}").get_json()["properties"]
+    assert [told[f"importSchema{what}"] for what in ("Id", "Name", "Description")] == [
+        int(number), "My Commodity Import", "My custom Commodity Import"
+    ]  # fmt: skip
     path, client, headers = f"{BASE}/schemas/{number}", web.app.test_client(), {"Authorization": f"Bearer {web.key}"}
     shorter = "entities:\n- entity: Trade\n  input: [code]\n  mappings: [code: ]\n"
     changed = client.put(path, json={"properties": {"name": "Other", "schema": shorter}}, headers=headers).get_json()
