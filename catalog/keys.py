@@ -198,6 +198,13 @@ def revoke(engine: Engine, key_id: str) -> bool:
         return bool(connection.execute(revoked).rowcount)
 
 
+def readmit(engine: Engine, key_id: str) -> bool:
+    """Take back that a person's key was revoked, so that they may sign in again; no key with a secret comes back. False: there is none."""
+    with writing(engine) as connection:
+        is_kept_out = (keys.c.id == key_id) & keys.c.subject.is_not(None) & keys.c.revoked_at.is_not(None)
+        return bool(connection.execute(update(keys).where(is_kept_out).values(revoked_at=None)).rowcount)
+
+
 def _digest(secret: str) -> str:
     # A fast hash will do: the secret has 256 random bits, so there is nothing to guess.
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -76,6 +76,14 @@ def group(settings: Settings) -> click.Group:
             if not keys.revoke(engine, key_id):
                 raise click.ClickException(f"there is no key {key_id} that could be revoked")
 
+    @made.command("readmit")
+    @click.argument("key_id", metavar="ID")
+    def readmit(key_id: str) -> None:
+        """Let the person whose key was revoked sign in at the provider again. A key with a secret never comes back."""
+        with opened_catalog(settings) as engine:
+            if not keys.readmit(engine, key_id):
+                raise click.ClickException(f"there is no person's key {key_id} that was revoked")
+
     return made
 
 

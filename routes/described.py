@@ -134,7 +134,7 @@ SAID = {
 REFUSALS = {
     400: "The request cannot be carried out as it stands; what is wrong with it is told.",
     401: "No key, or none that is valid.",
-    403: "The key lacks the permission, or is limited to other control files.",
+    403: "The key lacks the permission, or is limited to other control files, tables, actions or networks.",
     404: "There is no such thing, or it is another key's.",
     405: "Another method is meant.",
     408: "The body came too slowly.",

@@ -14,9 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from click.testing import CliRunner
 from joserfc.jwk import ECKey
 from werkzeug.test import TestResponse
 
+import cli
 import clock
 from catalog import keys, people
 from tests.engine_parts import sql
@@ -273,6 +275,12 @@ def test_who_is_let_in_no_more(site: Web, provider: Provider) -> None:
     (key,) = [key for key in keys.all_keys(site.catalog) if key.is_person]
     assert has_session(again) and keys.revoke(site.catalog, key.id)
     assert not has_session(again) and signing_in(somebody(site)).status_code == 403
+    group = next(group for group in cli.commands(site.settings) if group.name == "key")
+    assert [CliRunner().invoke(group, ["readmit", key.id]).exit_code for _ in range(2)] == [0, 1]
+    assert not has_session(again) and has_session(_after(somebody(site)))
+    secret = site.key.split("_")[1]
+    assert keys.revoke(site.catalog, secret) and CliRunner().invoke(group, ["readmit", secret]).exit_code == 1
+    assert keys.verify(site.catalog, site.key) is None
 
 
 def test_a_provider_that_does_not_work(site: Web, provider: Provider, target_url_sqlite: str, tmp_path: Path, redis_url: str) -> None:
