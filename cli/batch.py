@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -180,7 +181,9 @@ def _carried_out(means: _Means, batch_id: int) -> Batch:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
         signal.signal(number, lambda *_: is_over.set())
-    worker = f"{socket.gethostname()}.{os.getpid()}"
+    worker, talk = f"{socket.gethostname()}.{os.getpid()}", logging.getLogger("jobs")
+    level = talk.level
+    talk.setLevel(logging.WARNING)  # how the batch ends is said by the command itself
     try:
         alone.carry_out(means.settings, means.catalog, means.spool, means.target, batch_id, worker, is_over.is_set)
     except (TargetUnavailable, SpoolFull):
@@ -189,6 +192,7 @@ def _carried_out(means: _Means, batch_id: int) -> Batch:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        talk.setLevel(level)
     batch = batches.get(means.catalog, batch_id)
     if batch is None:
         raise click.ClickException(f"batch {batch_id} is gone")

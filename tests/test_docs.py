@@ -221,3 +221,34 @@ def test_the_nightly_script_exits_as_it_says(tmp_path: Path, shared: Stack) -> N
         database.execute("CREATE TABLE guests (code TEXT PRIMARY KEY)")
     (tmp_path / "page.md").write_text(NIGHTS)
     run_page(tmp_path / "page.md", checkout(tmp_path / "lading"), shared)
+
+
+TITLES = """
+CREATE TABLE authors (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
+INSERT INTO authors (code) VALUES ('A1');
+CREATE TABLE titles (id integer PRIMARY KEY, isbn text NOT NULL UNIQUE, title text NOT NULL, author_id int REFERENCES authors);
+"""
+
+
+def test_a_file_of_ones_own_tonight(tmp_path: Path, shared: Stack) -> None:
+    """The README's commands under "Your own database" import a file as they stand there, without the service and with it."""
+    target = shared.env["TARGET_URL"]
+    with closing(sqlite3.connect(target.removeprefix("sqlite:///"))) as database:
+        database.executescript(TITLES)
+    folder = checkout(tmp_path / "lading")
+    (folder / "titles.csv").write_text("isbn,title,author_id\n1,One,A1\n")
+    section = read(ROOT / "README.md").split("## Your own database")[1].split("\n## ")[0]
+    alone, served = ("".join(lines) for lines in re.findall(r"\n\n((?:    .*\n)+)", section))
+    script = (alone + served).replace("postgresql://me@localhost/books", target).replace("http://127.0.0.1:8000", shared.address)
+    (tmp_path / "page.md").write_text(f"```bash\n{script}```\n\n```text\n{TONIGHT}```\n")
+    run_page(tmp_path / "page.md", folder, shared)
+
+
+TONIGHT = """\
+batch ...
+#Code,Message,Severity,LineNumber,Properties,EntityId,File
+Core_Data_RecordCreated,Record successfully created,Information,2,,,titles.csv
+batch ...: completed input=1 success=1 error=0 skip=0
+...#Code,Message,Severity,LineNumber,Properties,EntityId,File
+Core_Data_RecordCreated,Record successfully created,Information,2,,1,titles.csv
+"""
