@@ -42,8 +42,10 @@ def test_a_batch_is_a_number(web: Web) -> None:
 
 
 def test_json_instead_of_a_form(lite: Web) -> None:
-    """A JSON object with the same fields does what a form does, the identifier being a number or a text."""
+    """A JSON object with the same fields does what a form does, the identifier being a number or a text, also where it is called a form."""
     lite.control()
+    called_a_form = {"data": '{"control": "airlines"}', "content_type": "application/x-www-form-urlencoded"}
+    assert lite.post("/api/batch", **called_a_form).status_code == 200
     made = lite.post("/api/batch", json={"control": "airlines", "comment": "x"}, headers=JSON)
     assert made.status_code == 200 and isinstance(made.get_json()["batch"], int)
     batch = lite.ready()
@@ -100,6 +102,8 @@ def test_fields_in_the_query_are_refused(lite: Web) -> None:
         (b"control=airlines", "text/csv", 415),
         (b"x" * (2**20 + 1), "application/json", 413),
         (b"comment=" + b"x" * (2**20), "application/x-www-form-urlencoded", 413),
+        (b"{" + b"x" * (2**20), "application/x-www-form-urlencoded", 413),
+        (b"{x", "application/x-www-form-urlencoded", 400),
     ],
 )
 def test_bodies_of_no_use(lite: Web, body: bytes, kind: str, status: int) -> None:
