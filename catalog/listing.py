@@ -11,7 +11,7 @@ from catalog.batches import _batch
 from catalog.database import reading
 from catalog.keys import Key
 from catalog.states import Batch, State
-from catalog.tables import batches, control_names, keys, runs
+from catalog.tables import batch_files, batches, control_names, keys, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Filters:
     creation_path: str | None = None
     since: datetime | None = None  # made at this instant or later
     key_id: str | None = None  # made by this key
+    file: str | None = None  # the digest of one of its files
     text: str | None = None  # that its file's name or its comment holds, in letters of either case; or its id
 
 
@@ -51,6 +52,8 @@ def _conditions(key: Key, filters: Filters, dialect: str) -> list[ColumnElement[
     conditions: list[ColumnElement[Any]] = [batches.c[name] == value for name, value in wanted.items() if value is not None]
     if filters.since is not None:
         conditions.append(batches.c.created_at >= filters.since)
+    if filters.file is not None:
+        conditions.append(batches.c.id.in_(select(batch_files.c.batch_id).where(batch_files.c.digest == filters.file)))
     if filters.text is not None:
         conditions.append(_holds(filters.text, dialect))
     if not key.can("read:all"):

@@ -8,7 +8,8 @@ from flask import Blueprint
 from flask.typing import ResponseReturnValue
 from marshmallow import validate
 
-from catalog import files as stored
+from catalog import files as stored, listing
+from catalog.listing import Filters
 from pages import forms
 from pages.looks import page
 from pages.session import signed_in
@@ -43,7 +44,9 @@ def _kept_for() -> timedelta:
 @signed_in("read")
 def show(digest: str) -> ResponseReturnValue:
     """Show what is known of a file, and the imports that use it."""
-    return page("file.html", file=file.visible_file(digest), keep=_kept_for())
+    found = file.visible_file(digest)
+    used = listing.newest(parts().catalog, caller(), Filters(file=found.digest), limit=_MOST)
+    return page("file.html", file=found, used=used, keep=_kept_for())
 
 
 @routes.get("/<digest>/content")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import replace
+from hashlib import sha256
 from io import BytesIO, StringIO
 from typing import Any
 from urllib.parse import urlencode
@@ -224,6 +225,17 @@ def test_notices(lite: Web) -> None:
 
 
 FIELDS = "q text cursor file line state start table from name control mode run code key expires".split()  # noqa: SIM905
+
+
+def test_a_files_page_names_its_imports(web: Web, person: Person) -> None:
+    """The page of a file lists the imports with it by their titles, green only where no record was refused, and until when it is kept."""
+    web.control()
+    for title, data in (("good", b"carrier,name\nAA,x\n"), ("bad", b"carrier,name\n,x\n")):
+        assert web.post(f"/api/import/airlines?name=airlines.csv&fileName={title}", data, content_type="text/csv").status_code == 202
+        work_off(web)
+        reply = person.get(f"/files/{sha256(data).hexdigest()}")
+        assert title in words(reply) and "kept until" in words(reply)
+        assert ('class="state completed with-errors"' in reply.text) is (title == "bad")
 
 
 @pytest.mark.parametrize(("spool_url", "is_told"), [(None, True), ("s3://bucket/prefix", False), ("file:/none/such", False)])
