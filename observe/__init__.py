@@ -172,9 +172,10 @@ def spanning(kind: Kind) -> Iterator[Span]:
 
 
 def flush() -> None:
-    """Before a process ends, let what was told of late be sent; a receiver that does not answer gets no more than two seconds."""
+    """Before a process ends, let what was told of late be sent; where nobody answers that takes two seconds, and no longer."""
+    until = time.monotonic() + FLUSH_SECONDS
     if time.monotonic() - _state.told_at < SENT_WITHIN_SECONDS:
-        _tell(lambda receiver: receiver.flush(FLUSH_SECONDS))
+        _tell(lambda receiver: receiver.flush(max(until - time.monotonic(), 0.0)))
 
 
 def _tell(tell: Callable[[Receiver], None]) -> None:

@@ -140,7 +140,6 @@ def test_requests_are_told_by_their_routes(lite: Web, monkeypatch: pytest.Monkey
 
 def test_a_silent_receiver_holds_nothing_up(lite: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody answers, requests and batches take no longer, and the end of a process a moment only; nor is one told for ever."""
-    monkeypatch.setattr(observe, "FLUSH_SECONDS", 0.2)
     make_ledger(lite)
     batch_id = lite.ready()
     with receiving(is_silent=True) as receiver, told(lite, receiver):
@@ -148,9 +147,12 @@ def test_a_silent_receiver_holds_nothing_up(lite: Web, monkeypatch: pytest.Monke
         lite.post("/api/schedule", {"batch": batch_id})
         with working(lite):
             wait_for(lambda: (found := batches.get(lite.catalog, int(batch_id))) and found.state is State.COMPLETED)
-        observe.flush()
         assert time.monotonic() - began < 5
         wait_for(lambda: len(receiver.arrived) >= 2)
+        monkeypatch.setattr(observe, "FLUSH_SECONDS", 1)
+        began = time.monotonic()
+        observe.flush()
+        assert 1 <= time.monotonic() - began < 1.9
         monkeypatch.setattr(observe, "SENT_WITHIN_SECONDS", 0)
         monkeypatch.setattr(observe, "FLUSH_SECONDS", 60)
         began = time.monotonic()
