@@ -126,9 +126,11 @@ def test_the_disk_of_a_postgresql_table_is_full_for_a_while(redis_url: str, tmp_
         server.stop()
 
 
-def test_the_disk_of_the_uploads_is_full(tmp_path: Path, small_disk: Path) -> None:
-    """T28: an upload that does not fit leaves nothing of itself, and the next one that fits is stored."""
-    store = open_spool(f"file:{small_disk / 'spool'}")
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_the_disk_of_the_uploads_is_full(where: str, small_disk: Path, request: pytest.FixtureRequest) -> None:
+    """T28: an upload that does not fit, here or on its way into a bucket, leaves nothing, and the next one that fits is stored."""
+    url = f"file:{small_disk / 'spool'}" if where == "folder" else request.getfixturevalue("bucket_url")
+    store = open_spool(url, str(small_disk / "spool"))
     with pytest.raises(SpoolFull), store.receive() as receiver:
         while True:
             receiver.write(b"x" * MIB)
