@@ -137,9 +137,9 @@ class Installation:
             target.create_ledger()
             order = self.order(target, help=help)
             result = carry_out(order, target, self.spool, lambda name: None, **more)
-            yield result, b"".join(result.results)
             for thread in self.threads:
                 thread.join(30)
+            yield result, b"".join(result.results)
             if not is_kept:
                 clear(order, target, self.spool)
         finally:

@@ -77,7 +77,7 @@ class Killed(Installation):
             return is_over
 
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not sql(self.url, "SELECT FROM lading.head WHERE run = %s", self.run) and time.monotonic() < deadline:
+        while not sql(self.url, "SELECT 1 FROM lading.head WHERE run = %s", self.run) and time.monotonic() < deadline:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 break
         else:
