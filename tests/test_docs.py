@@ -27,6 +27,7 @@ OTHER_VARIABLES = {
     "DATABASE_URL",
     "FORWARDED_ALLOW_IPS",
     "NAME_FILE",
+    "OBJECT_STORE",
     "OTEL_SERVICE_NAME",
     "OTEL_TRACES_SAMPLER",
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -223,7 +224,7 @@ def test_the_nightly_script_exits_as_it_says(tmp_path: Path, shared: Stack) -> N
     run_page(tmp_path / "page.md", checkout(tmp_path / "lading"), shared)
 
 
-TITLES = """
+OF_ONES_OWN = """
 CREATE TABLE authors (id integer PRIMARY KEY, code text NOT NULL UNIQUE);
 INSERT INTO authors (code) VALUES ('A1');
 CREATE TABLE titles (id integer PRIMARY KEY, isbn text NOT NULL UNIQUE, title text NOT NULL, author_id int REFERENCES authors);
@@ -234,7 +235,7 @@ def test_a_file_of_ones_own_tonight(tmp_path: Path, shared: Stack) -> None:
     """The README's commands under "Your own database" import a file as they stand there, without the service and with it."""
     target = shared.env["TARGET_URL"]
     with closing(sqlite3.connect(target.removeprefix("sqlite:///"))) as database:
-        database.executescript(TITLES)
+        database.executescript(OF_ONES_OWN)
     folder = checkout(tmp_path / "lading")
     (folder / "titles.csv").write_text("isbn,title,author_id\n1,One,A1\n")
     section = read(ROOT / "README.md").split("## Your own database")[1].split("\n## ")[0]
