@@ -47,7 +47,7 @@ class Imported:
         return [r["#Code"].removeprefix("Core_Data_").removeprefix("Core_ImportFile_") for r in self.results]
 
     @property
-    def properties(self) -> list[dict[str, str]]:
+    def properties(self) -> list[dict[str, Any]]:
         """Return each result's Properties."""
         return [json.loads(r["Properties"] or "{}") for r in self.results]
 

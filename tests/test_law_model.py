@@ -168,8 +168,8 @@ def _check(url: str, world: tuple[Case, list[tuple], list[dict[str, Any]]], work
 
 def _changes(done: Imported) -> list[str]:
     """Return what each result tells to change, references left out: the ids of new rows depend on how often they were drawn."""
-    every = [p.get("changed", {}) for p in done.properties]
-    return [json.dumps({name: cell for name, cell in changed.items() if name not in ("up_id", "ref_id")}) for changed in every]  # type: ignore[union-attr]
+    every: list[dict[str, Any]] = [p.get("changed", {}) for p in done.properties]
+    return [json.dumps({name: cell for name, cell in changed.items() if name not in ("up_id", "ref_id")}) for changed in every]
 
 
 def _draw_work(data: st.DataObject, case: Case, is_sqlite: bool) -> tuple[Any, dict[str, Any]]:

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 
 from engine.workbook import workbook
-from tests.pages_parts import Person
+from tests.pages_parts import Person, words
 from tests.security_parts import imported, work_off
 from tests.web_parts import CONTROL, Web, lite
 
@@ -73,6 +73,14 @@ def test_rows_that_name_their_entity(lite: Web) -> None:
     work_off(lite)
     shown = person.get(f"/imports/{made}/row?file=records.json&line=1&column=carrier").text
     assert '<th scope="col">carrier</th>' in shown and "<mark>TOOLONG</mark>" in shown
+
+
+def test_many_errors_are_rolled_up_as_far_as_there_is_time(lite: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many refused rows the page rolls up the first, and says so."""
+    monkeypatch.setattr("pages.log._ERRORS", 2)
+    batch = imported(lite, b"carrier,name\nTOOLONG,a\nTOOLONG,b\n,c\n", "airlines.csv", CONTROL)
+    page = Person(lite, lite.key).get(f"/imports/{batch}/errors")
+    assert "Of the first 2 refused rows: 2 " in words(page) and page.text.count("<details") == 1
 
 
 MASKED = CONTROL.replace(b"  - name:\n", b"  - name: {masked: true}\n")
