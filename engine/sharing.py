@@ -27,6 +27,7 @@ from errors import TargetUnavailable
 LOOK_SECONDS = 1.0  # how often it looks who helps; a run that is over before has nobody's help
 LINGER_SECONDS = 2.0  # how long it goes on offering when nobody helps any more: a hand may come back at once
 POLL_SECONDS = 0.005
+MOST_UNFIT = 20  # after so many chunks in a row that cannot be shared nobody is asked for help any more
 AHEAD = 2  # chunks offered for each hand: one that it writes, and one that lies ready
 FORMATS = ("csv", "tsv", "jsonl", "json")
 
@@ -46,13 +47,18 @@ class Sharing:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._helped_at = float("-inf")  # when somebody was last seen to help
         self._is_begun = False
+        self._unfit = 0  # chunks, the last ones, that could not be shared
 
     def wants(self, chunk: Chunk, footprint: Callable[[], Footprint]) -> Footprint | None:
         """Return the footprint of the chunk read last, if it is to be offered."""
         if not self._has_help() or self._reading.place.offset is None:
             return None
         touched = footprint()
-        return touched if touched.is_shareable and not touched.is_alone else None
+        if touched.is_shareable and not touched.is_alone:
+            self._unfit = 0
+            return touched
+        self._unfit += 1
+        return None
 
     def offer(self, chunk: Chunk, footprint: Footprint) -> None:
         """Offer the chunk read last, as soon as it can be written beside all that are in flight; until then, help."""
@@ -83,7 +89,7 @@ class Sharing:
     def _has_help(self) -> bool:
         if time.monotonic() >= self._look_at:
             self._look()
-        return time.monotonic() - self._helped_at < LINGER_SECONDS
+        return time.monotonic() - self._helped_at < LINGER_SECONDS and self._unfit < MOST_UNFIT
 
     def _look(self) -> None:
         """See who helps, ask for more, and dismiss those that give no sign of life."""
@@ -95,7 +101,8 @@ class Sharing:
         if not self._is_begun:
             self._target.ask(offers.clear, self._run, self._fence - 1)  # what an earlier holder may have left
             self._is_begun = True
-        self._help.invite(self._workers, self._reading.place.file, self._reading.place.offset or 0)
+        if self._unfit < MOST_UNFIT:
+            self._help.invite(self._workers, self._reading.place.file, self._reading.place.offset or 0)
         found = self._target.ask(offers.hands, self._run, self._fence)
         self._seen = {hand.number: (hand.beats, self._since(hand, now)) for hand in found}
         for hand in found:

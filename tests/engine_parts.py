@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO, StringIO
 from itertools import count
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import psycopg
@@ -19,13 +22,15 @@ import clock
 from engine.chunk import Block, Chunk
 from engine.control import compile
 from engine.convert import Context, Converted, convert
+from engine.hand import lend_hand
+from engine.order import Help
 from engine.plan import Action, FilePlan, Plan
 from engine.results import Counts
 from engine.run import RunFile, RunOrder, carry_out, clear
 from engine.target import open_target
 from engine.writers import Footprint
 from schemas.control import parse
-from spool import open_spool
+from spool import Spool, open_spool
 
 _runs = count(1)
 
@@ -106,9 +111,10 @@ def run_import(
     run: str | None = None,
     order: Sequence[str] | None = None,
     should_stop: Any = lambda: None,
+    hands: int = 0,
     **options: Any,
 ) -> Imported:
-    """Import files under a control file, as a worker would; options are those of RunOrder."""
+    """Import files under a control file, as a worker would, with so many hands; options are those of RunOrder."""
     target = open_target(url)
     target.create_ledger()
     spool = open_spool(f"file:{scratch / 'spool'}")
@@ -126,7 +132,8 @@ def run_import(
             scratch=scratch,
             **chosen,
         )
-        result = carry_out(run_order, target, spool, others.get, should_stop=should_stop)
+        with helped(run_order, url, spool, hands) as shared_order:
+            result = carry_out(shared_order, target, spool, others.get, should_stop=should_stop)
         raw = b"".join(result.results)
         if not is_kept:
             clear(run_order, target, spool)
@@ -137,6 +144,30 @@ def run_import(
     if result.state != "handed-back":
         check_laws(imported)
     return imported
+
+
+@contextmanager
+def helped(order: RunOrder, url: str, spool: Spool, number: int) -> Iterator[RunOrder]:
+    """Give the order of a run whose holder has hands in threads of their own, once it asks; they are there when it goes on."""
+    threads: list[Thread] = []
+
+    def lend() -> None:
+        target = open_target(url)
+        try:
+            lend_hand(order, target, spool, "hand", lambda: False, beat_seconds=0.02)
+        finally:
+            target.close()
+
+    def invite(present: int, *_where: int) -> None:
+        for thread in [Thread(target=lend) for _ in range(number - len(threads))]:
+            threads.append(thread)
+            thread.start()
+        while present < 1 and not sql(url, "SELECT 1 FROM lading.hands WHERE run = %s", order.run):
+            sleep(0.002)
+
+    yield replace(order, help=Help(invite)) if number else order
+    for thread in threads:
+        thread.join(30)
 
 
 def check_laws(imported: Imported) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from engine import writers
+from engine import sharing, writers
 from engine.target.sqlite import runs
 from tests.engine_parts import Imported, run_import
 from tests.law_parts import COLUMNS, Case, Record, expected, prepare, stored
@@ -144,7 +144,7 @@ def _kinds(done: Imported) -> list[str]:
 
 
 def _check(url: str, world: tuple[Case, list[tuple], list[dict[str, Any]]], work: Any, ways: list[tuple[int, int]], **options: Any) -> None:
-    """Run a case in all these ways (chunk_records, writers); each must come to what the records one by one come to."""
+    """Run a case in all these ways (chunk_records; writers, or below 0 hands); each must come to what the records one by one come to."""
     case, refs, recs = world
     files, control, records = work
     prepare(url, case, refs, recs)
@@ -156,7 +156,8 @@ def _check(url: str, world: tuple[Case, list[tuple], list[dict[str, Any]]], work
         if number:
             prepare(url, case, refs, recs)
         with TemporaryDirectory() as scratch:
-            done = run_import(url, control, files, Path(scratch), chunk_records=size, writers=number_of_writers, **options)
+            who: dict[str, Any] = {"writers": number_of_writers} if number_of_writers >= 0 else {"hands": -number_of_writers}
+            done = run_import(url, control, files, Path(scratch), chunk_records=size, **who, **options)
         where = f"chunks of {size}, {number_of_writers} writers, {options}\n{case}\n{files}\n{control}\n" + "\n".join(
             map(str, done.results)
         )
@@ -198,6 +199,7 @@ def small_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the writers' threads, and statements of many rows, take chunks as small as those of these tests."""
     monkeypatch.setattr(writers, "WORTH_A_THREAD", 1, raising=False)
     monkeypatch.setattr(runs, "MANY_VALUES", 10)
+    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.0)
 
 
 class Imports(RuleBasedStateMachine):
@@ -281,4 +283,18 @@ def test_sqlite_in_many_examples(target_url_sqlite: str, data: st.DataObject) ->
 @given(data=st.data())
 def test_postgresql_in_many_examples(pg_database: str, data: st.DataObject) -> None:
     """The same with many more examples."""
-    _model(pg_database, data, [(5000, 1), (1, 0), (3, 2), (1, 2), (2, 2)])
+    _model(pg_database, data, [(5000, 1), (1, 0), (3, 2), (1, 2), (2, 2), (1, -2)])
+
+
+@pytest.mark.parametrize("examples", [4, pytest.param(200, marks=pytest.mark.slow)])
+def test_shared_runs_come_to_what_records_one_by_one_come_to(pg_database: str, examples: int) -> None:
+    """Plain files whose chunks are written by hands: outcomes and tables are those of the records taken one by one."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=CHECKS)
+    @given(data=st.data())
+    def model(data: st.DataObject) -> None:
+        world = data.draw(worlds(False))
+        files, plans, records = data.draw(plain_files(world[0], False))
+        _check(pg_database, world, (files, json.dumps(world[0].control(plans)), records), [(1, 0), (1, -2), (2, -2)])
+
+    model()

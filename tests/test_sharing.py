@@ -67,6 +67,27 @@ def test_what_cannot_be_shared_is_carried_out_alone(target_url_pg: str, tmp_path
     assert triggered.shared() == expected and triggered.threads == []
 
 
+def test_nobody_is_asked_for_help_with_chunks_that_cannot_be_shared(
+    target_url_pg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once some chunks in a row had to be written alone, the others of the run are not looked at for it any more."""
+    monkeypatch.setattr(sharing, "MOST_UNFIT", 3)
+    site = Installation(
+        target_url_pg, tmp_path, written(rows(200, 40), "f.csv"), tables=(*TABLES, "CREATE UNIQUE INDEX ON item (lower(code))")
+    )
+    site.anew()
+    asked: list[int] = []
+
+    def invite(present: int, *_where: int) -> None:
+        asked.append(present)
+        if not site.threads:
+            site.hand()
+
+    with site.holder(Help(invite)) as (result, _):
+        assert result.state == "completed"
+    assert 3 <= len(asked) < 8
+
+
 def test_a_hand_with_other_settings_writes_nothing(target_url_pg: str, tmp_path: Path) -> None:
     """A hand whose chunks have another size would write other chunks: it leaves, and its offer is taken by somebody else."""
     site = Installation(target_url_pg, tmp_path, written(rows(160, 1_000), "f.csv"))
