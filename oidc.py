@@ -133,7 +133,7 @@ class Provider:
 
         shown = self._got(address).get("keys")
         try:
-            usable = [key for key in shown or () if key.get("kty") in _KINDS and key.get("use", "sig") == "sig"]
+            usable = [key for key in shown or () if key.get("kty") in _KINDS]
             return KeySet.import_key_set({"keys": usable})
         except (JoseError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise ProviderUnavailable(f"the provider's keys cannot be read: {type(error).__name__}") from None

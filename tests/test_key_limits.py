@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from werkzeug.test import TestResponse
 import cli
 from catalog import batches, keys
 from schemas.requests import COLLECTION_TYPE
+from setting_texts import proxies
 from tests.engine_parts import sql
 from tests.pages_parts import Person, words
 from tests.security_parts import got, imported, look, work_off
@@ -146,21 +148,23 @@ def test_records_of_a_collection_are_limited_too(full: Web, monkeypatch: pytest.
     assert lanes == ["airlines"]
 
 
-def test_files_beyond_the_limits_are_refused_at_once(full: Web) -> None:
+def test_files_beyond_the_limits_are_refused_at_once(full_lite: Web) -> None:
     """What the control file says of a file is looked at before the batch is put into the queue, by both roads, and the limits are told."""
-    key = limited(full, tables=["airlines"], actions=["Merge"])
+    key = limited(full_lite, tables=["airlines"], actions=["Merge"])
     for name, is_allowed in (("airlines.csv", True), ("ports.csv", False), ("gone.csv", False)):
-        one_call = full.post(f"/api/import/two?name={name}", DATA, key=key, content_type="text/csv")
-        batch = full.post("/api/batch", {"control": "two"}, key=key).text
-        assert full.post("/api/file", {"batch": batch, "name": name, "file": (BytesIO(DATA), "x")}, key=key).status_code == 200
-        steps = full.post("/api/schedule", {"batch": batch}, key=key)
+        one_call = full_lite.post(f"/api/import/two?name={name}", DATA, key=key, content_type="text/csv")
+        batch = full_lite.post("/api/batch", {"control": "two"}, key=key).text
+        assert full_lite.post("/api/file", {"batch": batch, "name": name, "file": (BytesIO(DATA), "x")}, key=key).status_code == 200
+        steps = full_lite.post("/api/schedule", {"batch": batch}, key=key)
         if is_allowed:
             assert (one_call.status_code, steps.status_code) == (202, 200)
             continue
         for reply in (one_call, steps):
             assert "airlines; the actions Merge" in refused(reply) and name in reply.text
-        assert got(full, f"/api/batch/{batch}", key=key).text.startswith("uploading")
-    problem = full.post("/api/import/two?name=gone.csv", DATA, key=key, content_type="text/csv", headers={"Accept": "application/json"})
+        assert got(full_lite, f"/api/batch/{batch}", key=key).text.startswith("uploading")
+    problem = full_lite.post(
+        "/api/import/two?name=gone.csv", DATA, key=key, content_type="text/csv", headers={"Accept": "application/json"}
+    )
     assert problem.get_json()["code"] == "key_limited"
 
 
@@ -219,30 +223,29 @@ def test_compatible_routes_are_limited_too(full_lite: Web, monkeypatch: pytest.M
     assert again.status_code == 403 and "limited to the tables airlines" in words(again)
 
 
-@pytest.mark.parametrize(
-    ("trusted", "peer", "told", "seen"),
-    [
-        ("127.0.0.1", "192.0.2.7", None, "192.0.2.7"),
-        ("127.0.0.1", "192.0.2.7", "10.0.0.1", "192.0.2.7"),  # from nobody who is believed
-        ("127.0.0.1", "127.0.0.1", "10.0.0.1", "10.0.0.1"),
-        ("127.0.0.1", "127.0.0.1", "10.0.0.1, 192.0.2.7", "192.0.2.7"),  # what the client made up stands before what the proxy saw
-        ("127.0.0.1,172.16.0.0/12", "127.0.0.1", "10.0.0.1, 192.0.2.7:4711, 172.16.3.4", "192.0.2.7"),
-        ("127.0.0.1", "127.0.0.1", "unknown", "unknown"),
-        ("127.0.0.1", "", "[2001:db8::7]:443", "2001:db8::7"),  # a socket of the machine
-        ("*", "198.51.100.9", "10.0.0.1, 192.0.2.7", "192.0.2.7"),
-        ("*", "198.51.100.9", None, "198.51.100.9"),
-    ],
-)  # fmt: skip
-def test_where_a_request_comes_from(
-    target_url_sqlite: str, tmp_path: Path, redis_url: str, trusted: str, peer: str, told: str | None, seen: str
-) -> None:
+FROM = [  # who is trusted, whose connection it is, what X-Forwarded-For says, and who it is
+    ("127.0.0.1", "192.0.2.7", None, "192.0.2.7"),
+    ("127.0.0.1", "192.0.2.7", "10.0.0.1", "192.0.2.7"),  # from nobody who is believed
+    ("127.0.0.1", "127.0.0.1", "10.0.0.1", "10.0.0.1"),
+    ("127.0.0.1", "127.0.0.1", "10.0.0.1, 192.0.2.7", "192.0.2.7"),  # what the client made up stands before what the proxy saw
+    ("127.0.0.1,172.16.0.0/12", "127.0.0.1", "10.0.0.1, 192.0.2.7:4711, 172.16.3.4", "192.0.2.7"),
+    ("127.0.0.1", "127.0.0.1", "unknown", "unknown"),
+    ("127.0.0.1", "", "[2001:db8::7]:443", "2001:db8::7"),  # a socket of the machine
+    ("*", "198.51.100.9", "10.0.0.1, 192.0.2.7", "192.0.2.7"),
+    ("*", "198.51.100.9", None, "198.51.100.9"),
+]
+
+
+def test_where_a_request_comes_from(lite: Web) -> None:
     """The address is the one that the last trusted proxy saw; nothing that a client says of itself is believed."""
-    made = Web(settings_for(target_url_sqlite, tmp_path, redis_url, FORWARDED_ALLOW_IPS=trusted))
-    key = made.new_key("read", limits=keys.limits_of(networks=["203.0.113.0/24"]))
-    headers = {"X-Forwarded-For": told} if told is not None else {}
-    reply = made.get("/api/batches", key=key, headers=headers, environ_overrides={"REMOTE_ADDR": peer})
-    assert f"from 203.0.113.0/24 only, and this request comes from {seen}." in reply.text
-    made.close()
+    key = lite.new_key("read", limits=keys.limits_of(networks=["203.0.113.0/24"]))
+    wired = lite.app.extensions["lading"]
+    for trusted, peer, told, seen in FROM:
+        lite.app.extensions["lading"] = replace(wired, settings=replace(wired.settings, forwarded_allow_ips=proxies(trusted)))
+        headers = {} if told is None else {"X-Forwarded-For": told}
+        reply = lite.get("/api/batches", key=key, headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+        assert f"from 203.0.113.0/24 only, and this request comes from {seen}." in reply.text
+    lite.app.extensions["lading"] = wired
 
 
 def test_a_key_is_good_in_its_networks_only(lite: Web) -> None:
@@ -298,9 +301,9 @@ def test_limits_by_the_command(full: Web) -> None:
         assert wrong.exit_code == 64 and reason in wrong.output, wrong.output
 
 
-def test_limits_on_the_page(full: Web) -> None:
+def test_limits_on_the_page(full_lite: Web) -> None:
     """An administrator limits a key on the page, which tells the limits of each; what is no limit is refused and no key made."""
-    person = Person(full, full.new_key("admin"))
+    person = Person(full_lite, full_lite.new_key("admin"))
     form = {
         "name": "nightly",
         "permission": "import",
@@ -312,9 +315,9 @@ def test_limits_on_the_page(full: Web) -> None:
     assert made.status_code == 200
     said = words(made)
     assert "actions: Insert, Merge" in said and "networks: 10.0.0.0/8" in said
-    key = next(key for key in keys.all_keys(full.catalog) if key.name == "nightly")
+    key = next(key for key in keys.all_keys(full_lite.catalog) if key.name == "nightly")
     assert key.tables and {name for _, name in key.tables} == {"airlines", "ports"}
     for wrong in ({"tables": "airlins"}, {"networks": "ten"}, {"action": "Drop"}):
         refusal = person.post("/keys", form | {"name": "wrong"} | wrong)
         assert refusal.status_code == 400 and "allowed" in words(refusal)
-    assert "wrong" not in {key.name for key in keys.all_keys(full.catalog)}
+    assert "wrong" not in {key.name for key in keys.all_keys(full_lite.catalog)}

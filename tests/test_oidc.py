@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import requests
@@ -232,7 +232,6 @@ def test_what_comes_back_instead(site: Web, provider: Provider) -> None:
     for more, status, said in (
         ("error=access_denied", 401, "(access_denied)"),
         ("error=Call%20us%20at%20555", 401, "has not signed you in."),
-        ("code=x&iss=https%3A%2F%2Fevil.example", 401, "could not be taken"),
         ("", 401, "could not be taken"),
         ("code=%00%F0%9F%98%80", 400, ""),
         ("code=%F0%9F%98%80", 401, "could not be taken"),
@@ -242,20 +241,21 @@ def test_what_comes_back_instead(site: Web, provider: Provider) -> None:
         reply = person.get(f"/sign-in/oidc/back?state={state}&{more}")
         assert reply.status_code == status and said in words(reply), more
         assert "Call us" not in reply.text and not has_session(person)
+    for issuer, status in (("https://evil.example", 401), (provider.address, 303)):
+        person = somebody(site)
+        assert person.get(f"{said_by(to_provider(person))}&{urlencode({'iss': issuer})}").status_code == status
 
 
-@pytest.mark.parametrize(
-    "following", ["https://evil.example", "//evil.example", "/\\evil.example", "/%09/evil.example", "javascript:alert(1)"]
-)
-def test_nobody_is_sent_elsewhere(site: Web, following: str) -> None:
+def test_nobody_is_sent_elsewhere(site: Web) -> None:
     """After the sign-in one is on a page of this site, whatever the address said, or somebody has put into the cookie since."""
-    assert signing_in(somebody(site), following).headers["Location"] == "/"
-    person = somebody(site)
-    path = said_by(to_provider(person))
-    cookie = person.client.get_cookie("__Host-lading_oidc", "imports.example.org")
-    assert cookie
-    person.client.set_cookie("__Host-lading_oidc", f"{cookie.value}{following}", domain="imports.example.org")
-    assert person.get(path).headers["Location"] == "/"
+    for following in ("https://evil.example", "//evil.example", "/\\evil.example", "/%09/evil.example", "javascript:x"):
+        assert signing_in(somebody(site), following).headers["Location"] == "/", following
+        person = somebody(site)
+        path = said_by(to_provider(person))
+        cookie = person.client.get_cookie("__Host-lading_oidc", "imports.example.org")
+        assert cookie
+        person.client.set_cookie("__Host-lading_oidc", f"{cookie.value}{following}", domain="imports.example.org")
+        assert person.get(path).headers["Location"] == "/", following
 
 
 def test_who_is_let_in_no_more(site: Web, provider: Provider) -> None:
