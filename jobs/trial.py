@@ -61,6 +61,10 @@ class Trials:
         Raises Refusal (400 for a control file with faults, 422 for a sample that cannot be read, or that takes too much; 503 where others
         are tried) and TargetUnavailable.
         """
+        try:
+            control_files.examine(task["control"].encode(errors="replace"), self._max_control_bytes)
+        except ControlFileInvalid as faults:  # what is no control file at all needs no process to say so
+            raise Refusal(400, "control_file_invalid", "The control file has faults.", faults.problems) from None
         if not self._room.acquire(blocking=False):
             raise Refusal(503, "busy", "Other samples are being tried; try again.", headers={"Retry-After": "1"})
         try:
