@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, or_, select, update
+from sqlalchemy import Engine, bindparam, delete, or_, select, update
 
 import clock
 from catalog.database import reading, writing
 from catalog.states import TableKey
-from catalog.tables import keys
+from catalog.tables import keys, sessions
 
 LIMITS = ("controls", "tables", "actions", "networks")  # what a key may be limited to
 ACTIONS = ("Insert", "Update", "Delete", "Merge")
@@ -199,10 +199,15 @@ def revoke(engine: Engine, key_id: str) -> bool:
 
 
 def readmit(engine: Engine, key_id: str) -> bool:
-    """Take back that a person's key was revoked, so that they may sign in again; no key with a secret comes back. False: there is none."""
+    """Take back that a person's key was revoked, so that they may sign in again; no key with a secret comes back. False: there is none.
+
+    Sessions from before stay over: they may be what it was revoked for.
+    """
     with writing(engine) as connection:
         is_kept_out = (keys.c.id == key_id) & keys.c.subject.is_not(None) & keys.c.revoked_at.is_not(None)
-        return bool(connection.execute(update(keys).where(is_kept_out).values(revoked_at=None)).rowcount)
+        if is_done := bool(connection.execute(update(keys).where(is_kept_out).values(revoked_at=None)).rowcount):
+            connection.execute(delete(sessions).where(sessions.c.key_id == key_id))
+        return is_done
 
 
 def _digest(secret: str) -> str:

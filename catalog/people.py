@@ -8,11 +8,11 @@ import json
 import secrets
 from collections.abc import Collection
 
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, select, update
 
 import clock
 from catalog.database import insert, writing
-from catalog.tables import keys, sessions
+from catalog.tables import keys
 
 NAME_CHARS = 200
 
@@ -20,7 +20,7 @@ NAME_CHARS = 200
 def enter(engine: Engine, issuer: str, subject: str, name: str, permissions: Collection[str]) -> str | None:
     """Return the id of the key of the person whom the issuer calls `subject`, with this name and just these permissions from now on.
 
-    None for one who is kept out: without permissions, or because the key was revoked. Then all sessions of this person are over.
+    None for one who is kept out: without permissions, which older sessions have lost then too, or because the key was revoked.
     """
     who = hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()
     now = clock.now()
@@ -32,8 +32,4 @@ def enter(engine: Engine, issuer: str, subject: str, name: str, permissions: Col
             connection.execute(insert(connection, keys).on_conflict_do_nothing(index_elements=["subject"]), row | said)
         connection.execute(update(keys).where(keys.c.subject == who).values(said))
         found = connection.execute(select(keys.c.id, keys.c.revoked_at).where(keys.c.subject == who)).one_or_none()
-        if found is not None and permissions and found.revoked_at is None:
-            return str(found.id)
-        if found is not None:
-            connection.execute(delete(sessions).where(sessions.c.key_id == found.id))
-    return None
+        return str(found.id) if found is not None and permissions and found.revoked_at is None else None
