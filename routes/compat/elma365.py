@@ -32,9 +32,10 @@ _UNKNOWN_FILE = ("upload_unknown", "handle_unknown")  # 404 is for addresses the
 def _refuse(refusal: Refusal) -> Response:
     """Reply with a refusal as JSON, the documented code of an upload before its reason."""
     is_400 = refusal.status in _AS_400 or refusal.code in _UNKNOWN_FILE
+    status = 400 if is_400 else 403 if refusal.status == 401 else refusal.status  # 403 is what a key that is none gets there
     code = _CODES.get(refusal.code)
     said = {"success": False, "error": f"{code}: {refusal}" if code else str(refusal), "code": code or refusal.code}
-    reply = replies.json(said, 400 if is_400 else refusal.status)
+    reply = replies.json(said, status)
     reply.headers.update(refusal.headers)
     return reply
 

@@ -323,12 +323,12 @@ def test_more_than_50000_items(elma: Web) -> None:
 
 
 def test_the_key(elma: Web) -> None:
-    """A key comes as a bearer's token, or as our own routes take it; without one it is 401, with one that may not import 403."""
+    """A key comes as a bearer's token, or as our own routes take it; without one it is 403, and so with one that may not import."""
     client, handle = elma.app.test_client(), uuid.uuid4()
     for header in (f"Bearer {elma.key}", f"apikey {elma.key}"):
         assert client.post(f"{TEMPORARY}?hash={handle}", data=b"x", headers={"Authorization": header}).status_code == 200
     reply = client.post(f"{TEMPORARY}?hash={handle}", data=b"x")
-    assert (reply.status_code, reply.get_json()["success"]) == (401, False)
+    assert (reply.status_code, reply.get_json()["success"]) == (403, False)
     assert elma.post(f"{TEMPORARY}?hash={handle}", b"x", key=elma.new_key("read")).status_code == 403
 
 
