@@ -136,10 +136,11 @@ class Settings:
     run_seconds: float | None = _setting(
         seconds, None, "How long a worker may work on a run before it stops it at a chunk border, `timed_out`. Unset: as long as it takes."
     )
-    hands: int = _setting(
+    hands: int | None = _setting(
         amount,
-        "4",
-        "How many other workers may help with one large file in PostgreSQL, when they have nothing else to do. 0: none.",
+        None,
+        "How many other workers may help with one large file in PostgreSQL, when they have nothing else to do. 0: none. "
+        "Unset: four, and only those on whose machine a processor is idle.",
     )
     run_attempts: int = _setting(count, "3", "How often a run is tried before it fails.")
     idempotency_hours: int = _setting(count, "24", "How long the first reply to an `Idempotency-Key` is kept.")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 from redis import Redis
@@ -19,9 +21,11 @@ from jobs import queues
 from jobs.carry import Means
 from jobs.order import order_of
 
+USUALLY = 4  # other workers that may help with one batch, where the setting does not say
 WORTH_SECONDS = 3.0  # a run that seems to be over by then needs no help
 PAUSE_SECONDS = 60.0  # how long nobody is invited after Redis could not be reached: asking it keeps the run waiting
 AT_ONCE = 2  # hands of a worker: one converts while the other waits for the server
+LOOK_SECONDS = 0.5  # how long a worker watches the processors before it helps
 CLAIM_SECONDS = 1.0  # how often a hand looks whether a batch can be claimed, which comes first
 TROUBLES = (ControlFileInvalid, DigestMismatch, DigestUnknown, ReadOtherwise, SpoolFull, SpoolUnavailable, TargetUnavailable, OSError)
 
@@ -49,8 +53,10 @@ class Invitations:
 
 def help_with(means: Means, batch_id: int) -> Claim | None:
     """Write chunks of a running batch, until nothing is to be done there, or a batch could be claimed: return that."""
+    if not means.target.can_share_writing or (means.settings.hands is None and idle_processors() < 1):
+        return None
     running = batches.running(means.catalog, batch_id)
-    if running is None or not means.target.can_share_writing:
+    if running is None:
         return None
     watch = _Watch(means)
     try:
@@ -63,6 +69,26 @@ def help_with(means: Means, batch_id: int) -> Claim | None:
         written = sum(pool.map(lambda _: _help(means, order, watch), range(AT_ONCE)))
     log.info("batch %d: wrote %d chunks for another worker", batch_id, written)
     return watch.claim
+
+
+def idle_processors() -> float:
+    """Return how many processors of this machine were idle for some time just now; all, where the system does not tell.
+
+    Whoever helps on a busy machine takes from those who are at work there: two workers and the database on two cores are slower than one.
+    """
+    try:
+        before = _ticks()
+        time.sleep(LOOK_SECONDS)
+        idle, all_of_them = (after - then for after, then in zip(_ticks(), before, strict=True))
+    except OSError:
+        return float(os.cpu_count() or 1)
+    return (os.cpu_count() or 1) * idle / max(all_of_them, 1)
+
+
+def _ticks() -> tuple[int, int]:
+    """Return the clock ticks that all processors have been idle, and all there were, since the start: the first line of /proc/stat."""
+    ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(ticks[3:5]), sum(ticks)  # the 4th and 5th: idle, and idle until a disk answers
 
 
 def _help(means: Means, order: RunOrder, watch: _Watch) -> int:

@@ -78,7 +78,8 @@ class Drain:
         self._heart = Heart(self._catalog, settings.lease_seconds, settings.heartbeat_seconds)
         scratch = Path(gettempdir())  # for files without a name, which end with their process
         hold, limits = Hold(self._catalog), KeyLimits(self._catalog)
-        invite = hands.Invitations(self._redis, settings.hands).send if settings.hands else None
+        most = hands.USUALLY if settings.hands is None else settings.hands
+        invite = hands.Invitations(self._redis, most).send if most else None
         self._means = Means(
             settings, self._catalog, self._spool, self._target, plans, self._heart, worker, scratch, self.is_stopping, hold, limits, invite
         )

@@ -6,18 +6,21 @@ import csv
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from catalog import batches
 from catalog.batches import State
-from jobs import queues
+from jobs import hands as helping, queues
 from jobs.hands import AT_ONCE
+from jobs.run_batch import Drain
 from tests.jobs_parts import CONTROL, Site, child_of, rows, wait_for
 
-QUICK = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "50"}
+QUICK = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "50", "HANDS": "4"}
 MANY = 5_000
 
 
@@ -89,6 +92,25 @@ def test_idle_workers_help_until_a_batch_can_be_claimed(site: Site) -> None:
     wait_for(lambda: len(hands(site)) == 2 * AT_ONCE or site.get(batch_id).state.is_over)
     assert_whole(site, batch_id)
     assert site.get(batch_id).fence == 1
+
+
+@pytest.mark.parametrize(("said", "idle", "helps"), [(None, 0.9, False), (None, 1.1, True), (4, 0.0, True)])
+def test_help_only_from_a_machine_that_is_not_busy(
+    site: Site, monkeypatch: pytest.MonkeyPatch, said: int | None, idle: float, helps: bool
+) -> None:
+    """Unless told how many are to help, a worker leaves a batch to its holder where all processors are at work."""
+    batch_id, lend_hand = site.batch(rows(10)), Mock(return_value=0)
+    monkeypatch.setattr(helping, "idle_processors", lambda: idle)
+    monkeypatch.setattr(helping, "lend_hand", lend_hand)
+    assert batches.claim(site.catalog, "holder", 30)
+    with Drain(replace(site.settings, hands=said), "hand", os.getppid()) as drain:
+        drain.work(invited_to=batch_id)
+    assert [call.args[0].batch_id for call in lend_hand.call_args_list] == [batch_id] * AT_ONCE * helps
+
+
+def test_processors_that_are_idle() -> None:
+    """A machine's idle processors are some, and no more than there are."""
+    assert 0 <= helping.idle_processors() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from tests.hosts_parts import Machine, Network, Site, stores
 from tests.jobs_parts import CONTROL, IDS, SLOW_POSTGRESQL, TABLE, rows, wait_for
 
 QUICK = {
-    "LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100", "WEB_CONCURRENCY": "1",
+    "LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "100", "WEB_CONCURRENCY": "1", "HANDS": "4",
     "PORT": "8000",
 }  # fmt: skip
 MANY = 1500
