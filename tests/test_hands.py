@@ -15,9 +15,8 @@ import pytest
 
 from catalog import batches
 from catalog.batches import State
-from jobs import hands as helping, queues
+from jobs import hands as helping, queues, run_batch
 from jobs.hands import AT_ONCE
-from jobs.run_batch import Drain
 from tests.jobs_parts import CONTROL, Site, child_of, rows, wait_for
 
 QUICK = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5", "SWEEP_SECONDS": "1", "CHUNK_RECORDS": "50", "HANDS": "4"}
@@ -102,8 +101,9 @@ def test_help_only_from_a_machine_that_is_not_busy(
     batch_id, lend_hand = site.batch(rows(10)), Mock(return_value=0)
     monkeypatch.setattr(helping, "idle_processors", lambda: idle)
     monkeypatch.setattr(helping, "lend_hand", lend_hand)
+    monkeypatch.setattr(run_batch, "LINGER_SECONDS", 0.0)
     assert batches.claim(site.catalog, "holder", 30)
-    with Drain(replace(site.settings, hands=said), "hand", os.getppid()) as drain:
+    with run_batch.Drain(replace(site.settings, hands=said), "hand", os.getppid()) as drain:
         drain.work(invited_to=batch_id)
     assert [call.args[0].batch_id for call in lend_hand.call_args_list] == [batch_id] * AT_ONCE * helps
 
