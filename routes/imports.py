@@ -63,10 +63,11 @@ class Source:
     """Where an import's data come from."""
 
     commit: Callable[[], tuple[str, int]]  # sees to it that the spool has them, and tells their digest and size
-    name: str  # as the client calls them; good for nothing but display
+    name: str  # as the client calls them: good for display, and for how they are packed
     format: str | None  # how they are read, as far as what they came with says
     handle: str | None = None  # by which the key knows them, if they were sent so
     looks_like: Callable[[], str | None] = lambda: None  # a guess at how they are read, for who is told nothing else
+    is_title: bool = False  # what it is called is no file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ def start(source: Source, control_name: str, given: dict[str, Any]) -> Started:
     """
     control = usable_control(control_name)
     form = given["format"] or source.format
-    name = _name(_files(control.digest), given, form, source.name)
+    name = _name(_files(control.digest), given, form, "" if source.is_title else source.name)
     read = _read_as(_files(control.digest), name, form)
     refuse_missing(control.digest, {name})
     refuse_writes(caller(), control.digest, {name})

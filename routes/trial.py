@@ -29,7 +29,7 @@ _MOST_NAMED = 5  # other control files that a sample's `!Name` rows may use
 _NAMED_ROW = re.compile(rb"^!([^,;\t\r\n]{1,200})", re.MULTILINE)
 
 
-@routes.post("/control/try")
+@routes.post("/controls/try")
 @requires("control", "import")
 @described(form=TrialRequest, has_file=True, refuses=(404, 410, 422), replies={200: Reply(TrialReply)})
 def try_control() -> ResponseReturnValue:

@@ -7,7 +7,7 @@ from schemas.requests import Request, Text, about
 
 
 class TrialRequest(Request):
-    """The text fields beside the sample of `POST /api/control/try`."""
+    """The text fields beside the sample of `POST /api/controls/try`."""
 
     text = Text(load_default=None, metadata=about("The control file itself, or else"))
     control = Text(load_default=None, validate=validate.Length(min=1, max=200), metadata=about("the digest or name of one that is stored."))

@@ -41,7 +41,7 @@ BY_IMPORT = {"/api/file/<digest>", "/api/handle/<handle>", "/api/handles", *TO_P
 NOTHING = {"batch": "4711", "schema": "4711", "handle": HANDLE.replace("0", "1")}  # ids of the right form that are nobody's
 BY_IMPORT_ALONE = {"/bulk/v1/bulkload/<integration_id>/upload_url"}
 BY_ADMIN = {"/api/addresses", "/api/addresses/test"}
-BY_CONTROL = {"/api/control", "/api/control/try", "/api/haplo-data-import-batch/control", *TO_PREPARE}
+BY_CONTROL = {"/api/control", "/api/controls/try", "/api/haplo-data-import-batch/control", *TO_PREPARE}
 
 
 def may(method: str, rule: str, permission: str) -> bool:

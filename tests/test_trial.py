@@ -66,7 +66,7 @@ def tried(web: Web, text: str, sample: str | bytes, name: str = "flights.csv", k
     """Try a control file on a sample."""
     data = sample.encode() if isinstance(sample, str) else sample
     form = {"text": text, "name": name, "file": (BytesIO(data), name), **fields}
-    return web.post("/api/control/try", {k: v for k, v in form.items() if v is not None}, key, headers={"Accept": "application/json"})
+    return web.post("/api/controls/try", {k: v for k, v in form.items() if v is not None}, key, headers={"Accept": "application/json"})
 
 
 def cells(record: dict[str, Any]) -> dict[str, str]:
@@ -125,7 +125,7 @@ def test_what_curl_is_told(lite: Web) -> None:
     """Without JSON each record is one line; the sample may come as text, and the control file by its name."""
     lite.control()
     form = {"control": "airlines", "sample": "carrier,name\nAA,American\nTOOLONG,\n"}
-    reply = lite.post("/api/control/try", form, content_type="multipart/form-data")
+    reply = lite.post("/api/controls/try", form, content_type="multipart/form-data")
     ok, bad = reply.text.splitlines()
     assert ok == "2\tcreate\tAirline\tcarrier=AA name=American"
     assert bad.startswith("3\trefuse\tAirline\t") and "TOOLONG" in bad
@@ -147,7 +147,7 @@ def test_what_cannot_be_tried(lite: Web, monkeypatch: pytest.MonkeyPatch, fields
     form = {"text": CONTROL.decode(), "name": "airlines.csv", "file": (BytesIO(b"carrier,name\n"), "a.csv")} | fields
     sent = {name: value for name, value in form.items() if value is not None}
     monkeypatch.setattr(routes.trial, "SAMPLE_BYTES", 100)
-    reply = lite.post("/api/control/try", sent, headers={"Accept": "application/json"}, content_type="multipart/form-data")
+    reply = lite.post("/api/controls/try", sent, headers={"Accept": "application/json"}, content_type="multipart/form-data")
     assert (reply.status_code, reply.get_json()["code"]) == (status, code)
 
 

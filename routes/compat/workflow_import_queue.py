@@ -53,7 +53,7 @@ def create_batch() -> ResponseReturnValue:
 
 def _started(upload: Upload, query: dict[str, Any], given: dict[str, Any]) -> Response:
     assert upload.receiver is not None  # noqa: S101 - a raw body always has one
-    source = Source(upload.receiver.commit, download.display_name(query["file_name"]), "jsonl")
+    source = Source(upload.receiver.commit, download.display_name(query["file_name"]), "jsonl", is_title=True)
     started = start(source, query["process"], given)
     page = f"{system.public_address()}/imports/{started.batch}"
     reply = make_response(replies.json({"WORKFLOW_IMPORT_QUEUE_BATCH_ID": started.batch, "link": page}))
