@@ -198,6 +198,7 @@ def test_compressed_files(ending, compress):
 @pytest.mark.parametrize(
     ("data", "said"),
     [(gzip.compress(b"a,b\n"), "end in .gz"), (zstd.compress(b"a,b\n"), "end in .zst"), (b"PK\x03\x04\x14\0", "a workbook")],
+    ids=["gzip", "zstd", "xlsx"],
 )
 def test_files_that_are_not_what_they_are_called(data, said):
     """A packed file or a workbook whose name says otherwise is refused for what it is, not for its bytes."""
