@@ -40,6 +40,11 @@ class Servers:
         return self.running[version]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a parameter that is bytes by its place: gzip writes the time into them, and each worker must collect the same names."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests of PostgreSQL on one version, or, marked so, on both; tests of `target_url` on SQLite too."""
     versions = list(postgresql.versions())
